@@ -1,0 +1,104 @@
+package kit
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"strings"
+	"time"
+
+	"github.com/concordat-dev/concordat/kit/clock"
+	"github.com/concordat-dev/concordat/kit/pki"
+	"github.com/concordat-dev/concordat/kit/settings"
+)
+
+// Edge is the name in the certificate of the gateway, which is never a service to anybody.
+const Edge = "gateway"
+
+// Developer is the name in the certificate of the person at the keyboard, in the development PKI alone.
+const Developer = "developer"
+
+// Common is the settings that every service has.
+type Common struct {
+	PKI          string        `name:"pki" help:"Directory of the development PKI. It is made when it is missing, and not used when --tls-ca, --tls-cert and --tls-key are given." default:".concordat/pki"`
+	TLSCA        string        `name:"tls-ca" help:"PEM file of the certificate authorities that peers are held against."`
+	TLSCert      string        `name:"tls-cert" help:"PEM file of this service's certificate, whose URI is spiffe://<trust domain>/<service>. Read again when it changes."`
+	TLSKey       string        `name:"tls-key" help:"PEM file of the certificate's private key."`
+	TrustDomain  string        `help:"SPIFFE trust domain of this service and its peers." default:"concordat"`
+	Issuer       string        `help:"Issuer (iss) of access tokens." default:"http://localhost:8080"`
+	Audience     string        `help:"Audience (aud) of access tokens." default:"concordat"`
+	DrainTimeout time.Duration `help:"How long calls may go on after the process is told to stop." default:"10s"`
+	LogLevel     string        `help:"Least level that is logged: debug, info, warn or error." enum:"debug,info,warn,error" default:"info"`
+	LogFormat    string        `help:"How log lines look: text or json." enum:"text,json" default:"text"`
+}
+
+// Validate finds settings that do not go together.
+func (c *Common) Validate() []settings.Problem {
+	var problems []settings.Problem
+	given := 0
+	for _, f := range []*string{&c.TLSCA, &c.TLSCert, &c.TLSKey} {
+		if *f != "" {
+			given++
+		}
+	}
+	if given != 0 && given != 3 {
+		problems = append(problems, settings.Wrong(&c.TLSCert, "--tls-ca, --tls-cert and --tls-key go together"))
+	}
+	if c.DrainTimeout <= 0 {
+		problems = append(problems, settings.Wrong(&c.DrainTimeout, "must be above zero"))
+	}
+	if c.Issuer == "" || c.Audience == "" {
+		problems = append(problems, settings.Wrong(&c.Issuer, "issuer and audience must not be empty"))
+	}
+	return problems
+}
+
+// Logger returns the log that the settings ask for, on w.
+func (c *Common) Logger(w io.Writer) *slog.Logger {
+	var level slog.Level
+	_ = level.UnmarshalText([]byte(strings.ToUpper(c.LogLevel))) // an enum: it is one of slog's
+	opts := &slog.HandlerOptions{Level: level}
+	if c.LogFormat == "json" {
+		return slog.New(slog.NewJSONHandler(w, opts))
+	}
+	return slog.New(slog.NewTextHandler(w, opts))
+}
+
+// Identity returns the certificate of the service of that name: from the given files, or from the development PKI, where
+// one for the developer is made beside it. Whoever holds it runs its Renew.
+func (c *Common) Identity(ctx context.Context, name string, clk clock.Clock, log *slog.Logger) (*pki.Identity, error) {
+	report := func(err error) { log.Error("certificate", "cause", err) }
+	if c.TLSCert != "" {
+		id, err := pki.Open(pki.Files{CA: c.TLSCA, Cert: c.TLSCert, Key: c.TLSKey}, c.TrustDomain, clk, report)
+		if err != nil {
+			return nil, fmt.Errorf("certificate (--tls-ca, --tls-cert, --tls-key): %w", err)
+		}
+		if id.Name() != name {
+			return nil, fmt.Errorf("certificate (--tls-cert) is of %s, not of spiffe://%s/%s", id.ID(), c.TrustDomain, name)
+		}
+		return id, nil
+	}
+	dev, err := pki.NewDevelopment(c.PKI, c.TrustDomain, clk)
+	if err == nil {
+		err = dev.Ensure(ctx, name, Developer)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("development PKI (--pki): %w", err)
+	}
+	id, err := dev.Identity(ctx, name, report)
+	if err != nil {
+		return nil, fmt.Errorf("development PKI (--pki): %w", err)
+	}
+	return id, nil
+}
+
+// Listen opens the address of the setting that is named, such as "--listen".
+func Listen(setting string, address settings.Address) (net.Listener, error) {
+	l, err := net.Listen("tcp", string(address))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", setting, err)
+	}
+	return l, nil
+}

@@ -1,0 +1,83 @@
+package server
+
+import (
+	"context"
+	"net"
+	"strings"
+
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/peer"
+
+	"github.com/concordat-dev/concordat/kit/policy"
+	"github.com/concordat-dev/concordat/kit/token"
+)
+
+// ClientAddressHeader carries the address that the edge saw. It counts only on a connection from the edge.
+const ClientAddressHeader = "x-concordat-client-address"
+
+// credentials gathers what the call came with.
+func (s *Server) credentials(c *call) policy.Credentials {
+	cred := policy.Credentials{Peer: s.peerName(c.ctx)}
+	cred.Edge = cred.Peer == s.cfg.Edge
+	if p, ok := peer.FromContext(c.ctx); ok {
+		cred.Address = hostOf(p.Addr.String())
+	}
+	if cred.Edge {
+		if v := metadata.ValueFromIncomingContext(c.ctx, ClientAddressHeader); len(v) == 1 && v[0] != "" {
+			cred.Address = v[0]
+		}
+	}
+	values := metadata.ValueFromIncomingContext(c.ctx, "authorization")
+	if len(values) == 0 {
+		return cred
+	}
+	cred.HasToken = true
+	if !c.method.WantsToken() {
+		return cred
+	}
+	text, ok := bearer(values)
+	if !ok {
+		cred.TokenErr = token.ErrInvalid
+		return cred
+	}
+	cred.User, cred.TokenErr = s.cfg.Tokens.Verify(c.ctx, text)
+	return cred
+}
+
+// bearer returns the token of an authorization header (RFC 6750 section 2.1). More than one header is none.
+func bearer(values []string) (string, bool) {
+	if len(values) != 1 {
+		return "", false
+	}
+	scheme, text, ok := strings.Cut(values[0], " ")
+	if !ok || !strings.EqualFold(scheme, "bearer") || text == "" {
+		return "", false
+	}
+	return text, true
+}
+
+// peerName returns the name in the certificate at the other end, "" where there is none of ours.
+func (s *Server) peerName(ctx context.Context) string {
+	p, ok := peer.FromContext(ctx)
+	if !ok {
+		return ""
+	}
+	info, ok := p.AuthInfo.(credentials.TLSInfo)
+	if !ok {
+		return ""
+	}
+	name, ok := s.cfg.Identity.PeerName(info.State)
+	if !ok {
+		return ""
+	}
+	return name
+}
+
+func hostOf(address string) string {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return address
+	}
+	return host
+}

@@ -1,0 +1,87 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/concordat-dev/concordat/kit/fault"
+	"github.com/concordat-dev/concordat/kit/grpcfault"
+)
+
+// Draining returns a channel that is closed when the server begins to stop: a handler of a stream then finishes what it
+// has received and returns ErrDraining. Outside of a call it is never closed.
+func Draining(ctx context.Context) <-chan struct{} {
+	return drainOf(ctx).Done()
+}
+
+// drainOf returns the context that ends when the server begins to stop.
+func drainOf(ctx context.Context) context.Context {
+	if c := callFrom(ctx); c != nil {
+		return c.server.drain
+	}
+	return context.Background()
+}
+
+// ErrDraining: the server is stopping; go on elsewhere.
+var ErrDraining = fault.New(fault.Unavailable, "DRAINING", "the server is stopping").WithDomain(grpcfault.Domain)
+
+// Heartbeat is how often a quiet stream sends its resume point.
+const Heartbeat = 15 * time.Second
+
+// Subscription is a place in an ordered log of events.
+type Subscription[E any] interface {
+	// Next waits for the next event and returns it with the token of the point right after it.
+	Next(ctx context.Context) (event E, token string, err error)
+	// Position returns the token of the point up to which everything has been told.
+	Position() string
+}
+
+// Follow serves a Watch method: it sends the bare resume point at once, each event with the point after it, and the
+// bare point again whenever the stream was quiet for a Heartbeat. It returns when the caller leaves, when the server
+// drains (ErrDraining) or the call runs out of time, then with the resume point in the metadata, or with the
+// subscription's own error. send gets nil for a bare point.
+func Follow[E any](ctx context.Context, sub Subscription[E], send func(event *E, token string) error) error {
+	if err := send(nil, sub.Position()); err != nil {
+		return err
+	}
+	drain := drainOf(ctx)
+	for {
+		event, token, err := nextOrQuiet(ctx, sub, drain)
+		switch {
+		case err == nil:
+			if err := send(&event, token); err != nil {
+				return err
+			}
+		case errors.Is(err, errQuiet):
+			if err := send(nil, sub.Position()); err != nil {
+				return err
+			}
+		case errors.Is(err, ErrDraining):
+			return ErrDraining.With("resume_token", sub.Position())
+		case ctx.Err() != nil:
+			if f, ok := fault.As(context.Cause(ctx)); ok {
+				return f.With("resume_token", sub.Position())
+			}
+			return context.Cause(ctx)
+		default:
+			return err
+		}
+	}
+}
+
+var errQuiet = errors.New("quiet")
+
+// nextOrQuiet returns the next event, errQuiet after a Heartbeat without one, or ErrDraining.
+func nextOrQuiet[E any](ctx context.Context, sub Subscription[E], drain context.Context) (E, string, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	quiet := time.AfterFunc(Heartbeat, func() { cancel(errQuiet) })
+	defer quiet.Stop()
+	defer context.AfterFunc(drain, func() { cancel(ErrDraining) })()
+	event, token, err := sub.Next(ctx)
+	if err != nil && ctx.Err() != nil {
+		return event, token, context.Cause(ctx)
+	}
+	return event, token, err
+}

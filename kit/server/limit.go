@@ -1,0 +1,107 @@
+package server
+
+import (
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+	"google.golang.org/protobuf/proto"
+
+	policyv1 "github.com/concordat-dev/concordat/gen/go/policy/v1"
+	"github.com/concordat-dev/concordat/kit/fault"
+	"github.com/concordat-dev/concordat/kit/grpcfault"
+	"github.com/concordat-dev/concordat/kit/policy"
+)
+
+var errRate = fault.New(fault.ResourceExhausted, "RATE_LIMITED", "too many calls").WithDomain(grpcfault.Domain)
+
+// limit holds callers to the rate of the method, each by a bucket of their own: by who they are or where they come
+// from once a call, by what they ask for on each message.
+func limit(s *Server) step {
+	buckets := make(map[*policy.Method]*buckets)
+	for _, m := range s.policies {
+		if m.Rate != nil {
+			buckets[m] = newBuckets(m.Rate)
+		}
+	}
+	take := func(c *call, key string) error {
+		if wait := buckets[c.method].take(key, s.cfg.Clock.Now()); wait > 0 {
+			return errRate.WithRetryAfter(wait)
+		}
+		return nil
+	}
+	return step{
+		name: "limit",
+		around: func(next handler) handler {
+			return func(c *call) error {
+				if r := c.method.Rate; r != nil {
+					var err error
+					switch r.Per {
+					case policyv1.RateKey_RATE_KEY_CALLER:
+						err = take(c, c.caller.Key())
+					case policyv1.RateKey_RATE_KEY_ADDRESS:
+						err = take(c, c.caller.Address)
+					}
+					if err != nil {
+						return err
+					}
+				}
+				return next(c)
+			}
+		},
+		message: func(c *call, m proto.Message) error {
+			if r := c.method.Rate; r != nil && r.Field != nil {
+				return take(c, r.Field.Get(m.ProtoReflect()))
+			}
+			return nil
+		},
+	}
+}
+
+// maxBuckets bounds the memory of one method's rate, in keys.
+const maxBuckets = 100_000
+
+type buckets struct {
+	rate  rate.Limit
+	burst int
+
+	mu    sync.Mutex
+	byKey map[string]*rate.Limiter
+}
+
+func newBuckets(r *policy.Rate) *buckets {
+	return &buckets{rate: rate.Limit(r.PerSecond), burst: r.Burst, byKey: make(map[string]*rate.Limiter)}
+}
+
+// take takes one call out of the key's bucket, or says how long to wait until there is one.
+func (b *buckets) take(key string, now time.Time) time.Duration {
+	b.mu.Lock()
+	l := b.byKey[key]
+	if l == nil {
+		if len(b.byKey) >= maxBuckets {
+			b.sweep(now)
+		}
+		l = rate.NewLimiter(b.rate, b.burst)
+		b.byKey[key] = l
+	}
+	b.mu.Unlock()
+	r := l.ReserveN(now, 1)
+	wait := r.DelayFrom(now)
+	if wait > 0 {
+		r.CancelAt(now)
+	}
+	return wait
+}
+
+// sweep forgets full buckets, which are as good as new ones, and if that frees nothing, all: a flood of keys then costs
+// the patience of the others once, and memory never. The caller holds mu.
+func (b *buckets) sweep(now time.Time) {
+	for k, l := range b.byKey {
+		if l.TokensAt(now) >= float64(b.burst) {
+			delete(b.byKey, k)
+		}
+	}
+	if len(b.byKey) >= maxBuckets {
+		clear(b.byKey)
+	}
+}

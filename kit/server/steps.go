@@ -1,0 +1,141 @@
+package server
+
+import (
+	"context"
+	"time"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/concordat-dev/concordat/kit/fault"
+	"github.com/concordat-dev/concordat/kit/grpcfault"
+	"github.com/concordat-dev/concordat/kit/identity"
+	"github.com/concordat-dev/concordat/kit/token"
+)
+
+// faults turns what comes from below into a status, with the id of the request among its details. A request that could
+// not be decoded (codec.go) ends here.
+func faults(*Server) step {
+	return step{
+		name: "faults",
+		around: func(next handler) handler {
+			return func(c *call) error {
+				err := next(c)
+				if err == nil {
+					return nil
+				}
+				domain := grpcfault.Domain
+				if c.method != nil {
+					domain = c.method.Package
+				}
+				// Of a context only the cause is interesting: that the token expired, that the deadline passed.
+				if kind := fault.KindOf(err); kind == fault.Canceled || kind == fault.DeadlineExceeded {
+					if cause, ok := fault.As(context.Cause(c.ctx)); ok {
+						err = cause
+					}
+				}
+				c.fault = grpcfault.Public(err, domain)
+				return status.FromProto(grpcfault.Status(err, domain, &errdetails.RequestInfo{RequestId: c.id})).Err()
+			}
+		},
+		message: func(_ *call, m proto.Message) error { return undecoded(m) },
+	}
+}
+
+// recoverPanic keeps a panic inside its call. Handlers of streams have a goroutine of their own and the same guard.
+func recoverPanic(*Server) step {
+	return step{name: "recover", around: func(next handler) handler {
+		return func(c *call) error { return safely(func() error { return next(c) }) }
+	}}
+}
+
+const (
+	// margin is what a caller keeps of its deadline, so that our answer reaches it before it gives up.
+	margin = 20 * time.Millisecond
+	// hopeless is the shortest deadline worth starting for.
+	hopeless = 2 * time.Millisecond
+)
+
+var (
+	errHopeless = fault.New(fault.DeadlineExceeded, "DEADLINE_TOO_SHORT", "what is left of the deadline is too short").WithDomain(grpcfault.Domain)
+	errTimeout  = fault.New(fault.DeadlineExceeded, "DEADLINE_EXCEEDED", "the call ran out of time").WithDomain(grpcfault.Domain)
+)
+
+// deadline bounds the call: by the policy's timeout, and by what the caller has left less a margin (20 ms, or a quarter
+// where less than 80 ms is left).
+func deadline(*Server) step {
+	return step{name: "deadline", around: func(next handler) handler {
+		return func(c *call) error {
+			if c.method == nil {
+				return next(c) // refused below
+			}
+			limit := c.method.Timeout
+			if d, ok := c.ctx.Deadline(); ok {
+				left := time.Until(d)
+				if left < hopeless {
+					return errHopeless
+				}
+				limit = min(limit, left-min(margin, left/4))
+			}
+			ctx, cancel := context.WithTimeoutCause(c.ctx, limit, errTimeout)
+			defer cancel()
+			c.ctx = ctx
+			return next(c)
+		}
+	}}
+}
+
+var errUnknownMethod = fault.New(fault.Unimplemented, "UNIMPLEMENTED", "there is no such method").WithDomain(grpcfault.Domain)
+
+// authenticate finds out who calls: the certificate of the peer, and the access token where the method looks at one.
+func authenticate(s *Server) step {
+	return step{name: "authenticate", around: func(next handler) handler {
+		return func(c *call) error {
+			if c.method == nil {
+				return errUnknownMethod
+			}
+			c.credentials = s.credentials(c)
+			return next(c)
+		}
+	}}
+}
+
+// authorize asks the policy whether that caller may call, and of each message whether it speaks of what is theirs. A
+// stream ends when its token does.
+func authorize(s *Server) step {
+	return step{
+		name: "authorize",
+		around: func(next handler) handler {
+			return func(c *call) error {
+				caller, err := c.method.Decide(c.credentials)
+				c.caller = caller
+				if err != nil {
+					return err
+				}
+				c.ctx = identity.With(c.ctx, caller)
+				if caller.User != nil && (c.method.ClientStream || c.method.ServerStream) {
+					left := caller.User.ExpiresAt.Sub(s.cfg.Clock.Now())
+					ctx, cancel := context.WithTimeoutCause(c.ctx, left, token.ErrExpired)
+					defer cancel()
+					c.ctx = ctx
+				}
+				return next(c)
+			}
+		},
+		message: func(c *call, m proto.Message) error { return c.method.CheckSelf(c.caller, m) },
+	}
+}
+
+var errInvalid = fault.New(fault.InvalidArgument, "INVALID_REQUEST", "the request breaks the rules of its message").WithDomain(grpcfault.Domain)
+
+// validate holds each message against the rules of its .proto.
+func validate(s *Server) step {
+	return step{name: "validate", message: func(_ *call, m proto.Message) error { return s.validator.check(m) }}
+}
+
+// serious reports whether a code means that something of ours is broken, and not that a caller erred.
+func serious(code codes.Code) bool {
+	return code == codes.Internal || code == codes.Unknown || code == codes.DataLoss
+}

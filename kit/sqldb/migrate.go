@@ -1,0 +1,130 @@
+package sqldb
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io/fs"
+	"regexp"
+
+	"github.com/pressly/goose/v3"
+)
+
+// versionTable is the prefix of the table that holds the version of a set.
+const versionTable = "schema_version_"
+
+var setName = regexp.MustCompile(`^[a-z][a-z0-9_]{0,39}$`)
+
+func checkSets(sets []Set) error {
+	seen := make(map[string]bool, len(sets))
+	for _, s := range sets {
+		if !setName.MatchString(s.Name) {
+			return fmt.Errorf("schema %q: the name must be of lower-case letters, digits and _", s.Name)
+		}
+		if s.FS == nil {
+			return fmt.Errorf("schema %q: no migrations given", s.Name)
+		}
+		if seen[s.Name] {
+			return fmt.Errorf("schema %q is given twice", s.Name)
+		}
+		seen[s.Name] = true
+	}
+	return nil
+}
+
+// migrate brings all sets up to date. It looks at all of them before it changes one, so that a database of a
+// newer program stays as it is.
+func migrate(ctx context.Context, db *sql.DB, sets []Set) error {
+	found, err := versions(ctx, db)
+	if err != nil {
+		return fmt.Errorf("read the schema version: %w", err)
+	}
+	providers := make([]*goose.Provider, len(sets))
+	for i, s := range sets {
+		p, err := s.provider(db)
+		if err != nil {
+			return fmt.Errorf("schema %q: %w", s.Name, err)
+		}
+		newest := int64(0)
+		for _, source := range p.ListSources() {
+			newest = max(newest, source.Version)
+		}
+		if found[s.Name] > newest {
+			return fmt.Errorf("%w: schema %q is at version %d, this program knows it up to version %d", ErrNewerSchema, s.Name, found[s.Name], newest)
+		}
+		delete(found, s.Name)
+		providers[i] = p
+	}
+	for name, version := range found {
+		return fmt.Errorf("%w: schema %q is at version %d, this program does not know it", ErrNewerSchema, name, version)
+	}
+	for i, p := range providers {
+		if _, err := p.Up(ctx); err != nil {
+			return fmt.Errorf("migrate schema %q: %w", sets[i].Name, migrationError(err))
+		}
+	}
+	return nil
+}
+
+func (s Set) provider(db *sql.DB) (*goose.Provider, error) {
+	files := s.FS
+	if s.Dir != "" {
+		sub, err := fs.Sub(s.FS, s.Dir)
+		if err != nil {
+			return nil, err
+		}
+		files = sub
+	}
+	return goose.NewProvider(goose.DialectSQLite3, db, files,
+		goose.WithTableName(versionTable+s.Name),
+		goose.WithDisableGlobalRegistry(true))
+}
+
+// versions returns the version of every set that the database has.
+func versions(ctx context.Context, db *sql.DB) (map[string]int64, error) {
+	names, err := setNames(ctx, db)
+	if err != nil {
+		return nil, err
+	}
+	found := make(map[string]int64, len(names))
+	for _, name := range names {
+		// The name is one that setName allows, so it needs no quoting.
+		var v sql.NullInt64
+		if err := db.QueryRowContext(ctx, "SELECT max(version_id) FROM "+versionTable+name+" WHERE is_applied").Scan(&v); err != nil {
+			return nil, err
+		}
+		found[name] = v.Int64
+	}
+	return found, nil
+}
+
+func setNames(ctx context.Context, db *sql.DB) ([]string, error) {
+	rows, err := db.QueryContext(ctx, "SELECT substr(name, $1) FROM sqlite_schema WHERE type = 'table' AND substr(name, 1, $2) = $3",
+		len(versionTable)+1, len(versionTable), versionTable)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var names []string
+	for rows.Next() {
+		var name string
+		if err := rows.Scan(&name); err != nil {
+			return nil, err
+		}
+		if !setName.MatchString(name) {
+			return nil, fmt.Errorf("table %s%s is not of this program", versionTable, name)
+		}
+		names = append(names, name)
+	}
+	return names, rows.Err()
+}
+
+// migrationError leaves out what goose says beside the file and its error, so that it is one line.
+func migrationError(err error) error {
+	var partial *goose.PartialError
+	if errors.As(err, &partial) && partial.Failed != nil && partial.Failed.Source != nil {
+		return fmt.Errorf("%s: %w", partial.Failed.Source.Path, partial.Err)
+	}
+	return err
+}

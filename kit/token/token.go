@@ -1,0 +1,104 @@
+// Package token makes and verifies access tokens: JSON Web Tokens (RFC 7519) signed with Ed25519 (RFC 8037). Only that
+// algorithm is accepted; issuer, audience and expiry are always checked.
+package token
+
+import (
+	"crypto/ed25519"
+	"crypto/sha256"
+	"encoding/base64"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+
+	"github.com/concordat-dev/concordat/kit/clock"
+	"github.com/concordat-dev/concordat/kit/identity"
+)
+
+// Key is a public key that verifies tokens.
+type Key struct {
+	// ID is what a token names it by (kid): its RFC 7638 thumbprint.
+	ID string
+	// Public is the Ed25519 public key, 32 bytes.
+	Public ed25519.PublicKey
+}
+
+// NewKey returns the Key of a public key.
+func NewKey(public ed25519.PublicKey) Key {
+	x := base64.RawURLEncoding.EncodeToString(public)
+	sum := sha256.Sum256([]byte(`{"crv":"Ed25519","kty":"OKP","x":"` + x + `"}`)) // RFC 7638 section 3, RFC 8037 A.3
+	return Key{ID: base64.RawURLEncoding.EncodeToString(sum[:]), Public: public}
+}
+
+// ParseKey returns the Key of a JSON Web Key's member x, and refuses one whose kid is not its thumbprint.
+func ParseKey(kid, x string) (Key, error) {
+	raw, err := base64.RawURLEncoding.DecodeString(x)
+	if err != nil || len(raw) != ed25519.PublicKeySize {
+		return Key{}, fmt.Errorf("key %q is not a base64url Ed25519 public key", kid)
+	}
+	k := NewKey(raw)
+	if k.ID != kid {
+		return Key{}, fmt.Errorf("key %q has the thumbprint %q", kid, k.ID)
+	}
+	return k, nil
+}
+
+// X returns the public key as a JSON Web Key's member x.
+func (k Key) X() string { return base64.RawURLEncoding.EncodeToString(k.Public) }
+
+// claims are what a token of ours says (RFC 7519 section 4, RFC 8693 section 4.2 for scope).
+type claims struct {
+	jwt.RegisteredClaims
+	SessionID string `json:"sid,omitempty"`
+	Scope     string `json:"scope,omitempty"`
+}
+
+// Signer makes tokens.
+type Signer struct {
+	private          ed25519.PrivateKey
+	key              Key
+	issuer, audience string
+	clock            clock.Clock
+	newID            func() string
+}
+
+// NewSigner returns a Signer whose tokens name the issuer and the audience. newID makes the id of each token.
+func NewSigner(private ed25519.PrivateKey, issuer, audience string, clk clock.Clock, newID func() string) *Signer {
+	return &Signer{
+		private: private, key: NewKey(private.Public().(ed25519.PublicKey)),
+		issuer: issuer, audience: audience, clock: clk, newID: newID,
+	}
+}
+
+// Key returns the key that verifies what the Signer signs.
+func (s *Signer) Key() Key { return s.key }
+
+// Sign returns a token for the user, valid from now until user.ExpiresAt (whole seconds, rounded down).
+func (s *Signer) Sign(user identity.User) (string, error) {
+	now := s.clock.Now()
+	t := jwt.NewWithClaims(jwt.SigningMethodEdDSA, claims{
+		RegisteredClaims: jwt.RegisteredClaims{
+			Issuer:    s.issuer,
+			Subject:   user.ID,
+			Audience:  jwt.ClaimStrings{s.audience},
+			ExpiresAt: jwt.NewNumericDate(user.ExpiresAt),
+			IssuedAt:  jwt.NewNumericDate(now),
+			ID:        s.newID(),
+		},
+		SessionID: user.SessionID,
+		Scope:     strings.Join(user.Scopes, " "),
+	})
+	t.Header["kid"] = s.key.ID
+	text, err := t.SignedString(s.private)
+	if err != nil {
+		return "", fmt.Errorf("sign access token: %w", err)
+	}
+	return text, nil
+}
+
+// maxToken bounds what is looked at, in bytes. Ours have about 600.
+const maxToken = 8 << 10
+
+// maxLife bounds the life of a token that is accepted, whatever it says of itself.
+const maxLife = 24 * time.Hour
