@@ -202,6 +202,7 @@ func (l *Log) handOut(p page) {
 			delete(l.live, s)
 		}
 	}
+	l.last = max(l.last, p.through)
 }
 
 // stop ends all subscriptions.

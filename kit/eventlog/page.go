@@ -29,7 +29,6 @@ func (l *Log) readPage(ctx context.Context, after int64) (page, error) {
 		if err := q.QueryRowContext(ctx, `SELECT trimmed FROM event_log_meta WHERE id = 1`).Scan(&p.trimmed); err != nil {
 			return err
 		}
-		p.through = max(p.through, p.trimmed)
 		return p.read(ctx, q)
 	})
 	return p, err

@@ -96,6 +96,7 @@ func TestATokenThatIsNoneIsRefusedWithItsField(t *testing.T) {
 		"a text":                "not a token",
 		"too short":             valid[:len(valid)-1],
 		"too long":              valid + "A",
+		"a group too long":      valid + "AAAA",
 		"a line break":          valid[:TokenLength-1] + "\n",
 		"line breaks to ignore": valid[:10] + "\n\n" + valid[12:],
 		"the other base64":      "+/" + valid[2:],

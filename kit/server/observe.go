@@ -20,15 +20,22 @@ import (
 // "-_.", made otherwise, returned with the answer, in every error and in the log, and sent on to other services.
 const RequestIDHeader = "x-request-id"
 
-// observe gives the call its id and tells the caller. What becomes of the call is written by the stats handler, which
-// also sees the calls that never get here.
+// observe gives the call its id and tells the caller: in the headers of an answer, in the trailers of an error. Headers
+// before an error would keep grpc-go's clients from repeating the call: they only do where trailers come alone (gRFC A6,
+// "trailers-only"). What becomes of the call is written by the stats handler, which also sees the calls that never get
+// here.
 func observe(*Server) step {
 	return step{name: "observe", around: func(next handler) handler {
 		return func(c *call) error {
 			c.ctx = identity.WithRequestID(c.ctx, c.id)
-			// It fails only where headers are out already, which nothing above can have done.
-			_ = grpc.SetHeader(c.ctx, metadata.Pairs(RequestIDHeader, c.id))
-			return next(c)
+			err := next(c)
+			// Setting fails only where all is sent already: a stream that has told the id with its first message.
+			if err != nil {
+				_ = grpc.SetTrailer(c.ctx, metadata.Pairs(RequestIDHeader, c.id))
+			} else if !c.method.ClientStream && !c.method.ServerStream {
+				_ = grpc.SetHeader(c.ctx, metadata.Pairs(RequestIDHeader, c.id))
+			}
+			return err
 		}
 	}}
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
@@ -158,6 +159,7 @@ type serverStream struct {
 	call *call
 	ctx  context.Context
 	over atomic.Bool
+	told atomic.Bool // the request id is in the headers
 }
 
 func (s *serverStream) Context() context.Context { return s.ctx }
@@ -172,6 +174,9 @@ func (s *serverStream) RecvMsg(m any) error {
 func (s *serverStream) SendMsg(m any) error {
 	if s.over.Load() {
 		return context.Cause(s.ctx)
+	}
+	if !s.told.Swap(true) {
+		_ = s.SetHeader(metadata.Pairs(RequestIDHeader, s.call.id)) // fails only where the handler has sent headers
 	}
 	return streamFault(s.ctx, s.ServerStream.SendMsg(m))
 }

@@ -23,15 +23,16 @@ import (
 	"github.com/concordat-dev/concordat/kit/fault"
 	"github.com/concordat-dev/concordat/kit/identity"
 	"github.com/concordat-dev/concordat/kit/kittest"
+	"github.com/concordat-dev/concordat/kit/kittest/echo"
 	"github.com/concordat-dev/concordat/kit/server"
 )
 
 func TestEachMethodIsOpenToItsAudienceAlone(t *testing.T) {
 	var seen atomic.Value
-	h := kittest.Start(t, handlers{unary: func(ctx context.Context, req proto.Message) (proto.Message, error) {
+	h := kittest.Start(t, echo.Handlers{Unary: func(ctx context.Context, req proto.Message) (proto.Message, error) {
 		seen.Store(identity.From(ctx).Key())
 		return req, nil
-	}}.register)
+	}}.Register)
 	expired := h.TokenFor(identity.User{ID: "u1", Scopes: []string{"echo"}, ExpiresAt: time.Now().Add(-time.Minute)})
 	for _, tc := range []struct {
 		who    string
@@ -40,23 +41,23 @@ func TestEachMethodIsOpenToItsAudienceAlone(t *testing.T) {
 		code   codes.Code
 		reason string // or, for OK, who the handler saw
 	}{
-		{"anybody", h.Anonymous(), echoPublic, codes.OK, "address:bufconn"},
-		{"a user", h.As("u1", "echo"), echoOwn, codes.OK, "user:u1"},
-		{"an administrator", h.As("u2", "echo", "echo.admin"), echoOwn, codes.OK, "user:u2"},
-		{"another user", h.As("u2", "echo"), echoOwn, codes.PermissionDenied, "NOT_SELF"},
-		{"a user without the scope", h.As("u1"), echoOwn, codes.PermissionDenied, "SCOPE_MISSING"},
-		{"nobody", h.Anonymous(), echoOwn, codes.Unauthenticated, "CREDENTIALS_MISSING"},
-		{"a service", h.AsService("orders"), echoOwn, codes.Unauthenticated, "CREDENTIALS_MISSING"},
-		{"an expired token", h.WithToken(expired), echoOwn, codes.Unauthenticated, "TOKEN_EXPIRED"},
-		{"a forged token", h.WithToken("a.b.c"), echoOwn, codes.Unauthenticated, "TOKEN_INVALID"},
-		{"a forged token where none is looked at", h.WithToken("a.b.c"), echoPublic, codes.OK, "address:bufconn"},
-		{"a service", h.AsService("orders"), echoService, codes.OK, "service:orders"},
-		{"a service that is not named", h.AsService("users"), echoService, codes.PermissionDenied, "CALLER_REFUSED"},
-		{"the edge", h.Anonymous(), echoService, codes.PermissionDenied, "CALLER_REFUSED"},
-		{"a user through the edge", h.As("u1", "echo"), echoService, codes.PermissionDenied, "CALLER_REFUSED"},
+		{"anybody", h.Anonymous(), echo.Public, codes.OK, "address:bufconn"},
+		{"a user", h.As("u1", "echo"), echo.Own, codes.OK, "user:u1"},
+		{"an administrator", h.As("u2", "echo", "echo.admin"), echo.Own, codes.OK, "user:u2"},
+		{"another user", h.As("u2", "echo"), echo.Own, codes.PermissionDenied, "NOT_SELF"},
+		{"a user without the scope", h.As("u1"), echo.Own, codes.PermissionDenied, "SCOPE_MISSING"},
+		{"nobody", h.Anonymous(), echo.Own, codes.Unauthenticated, "CREDENTIALS_MISSING"},
+		{"a service", h.AsService("orders"), echo.Own, codes.Unauthenticated, "CREDENTIALS_MISSING"},
+		{"an expired token", h.WithToken(expired), echo.Own, codes.Unauthenticated, "TOKEN_EXPIRED"},
+		{"a forged token", h.WithToken("a.b.c"), echo.Own, codes.Unauthenticated, "TOKEN_INVALID"},
+		{"a forged token where none is looked at", h.WithToken("a.b.c"), echo.Public, codes.OK, "address:bufconn"},
+		{"a service", h.AsService("orders"), echo.Service, codes.OK, "service:orders"},
+		{"a service that is not named", h.AsService("users"), echo.Service, codes.PermissionDenied, "CALLER_REFUSED"},
+		{"the edge", h.Anonymous(), echo.Service, codes.PermissionDenied, "CALLER_REFUSED"},
+		{"a user through the edge", h.As("u1", "echo"), echo.Service, codes.PermissionDenied, "CALLER_REFUSED"},
 	} {
 		t.Run(tc.who+" calls "+tc.method, func(t *testing.T) {
-			_, err := call(t, tc.conn, tc.method, "hi", "u1")
+			_, err := echo.Call(t, tc.conn, tc.method, "hi", "u1")
 			if tc.code != codes.OK {
 				kittest.WantFault(t, err, tc.code, tc.reason)
 				return
@@ -97,11 +98,11 @@ func TestWhatAHandlerReturnsLeavesWithoutItsInside(t *testing.T) {
 				}
 				return tc.err
 			}
-			h := kittest.Start(t, handlers{
-				unary: func(context.Context, proto.Message) (proto.Message, error) { return nil, fail() },
-				watch: func(proto.Message, grpc.ServerStream) error { return fail() },
-			}.register)
-			_, err := call(t, h.Anonymous(), echoPublic, "", "")
+			h := kittest.Start(t, echo.Handlers{
+				Unary: func(context.Context, proto.Message) (proto.Message, error) { return nil, fail() },
+				Watch: func(proto.Message, grpc.ServerStream) error { return fail() },
+			}.Register)
+			_, err := echo.Call(t, h.Anonymous(), echo.Public, "", "")
 			for _, err := range []error{err, watchOnce(t, h.Anonymous())} {
 				f := kittest.WantFault(t, err, tc.code, tc.reason)
 				if f.Domain() != tc.domain {
@@ -124,9 +125,9 @@ func TestWhatAHandlerReturnsLeavesWithoutItsInside(t *testing.T) {
 // watchOnce opens a Watch and returns how it ended.
 func watchOnce(t *testing.T, conn *grpc.ClientConn) error {
 	t.Helper()
-	s := openStream(t, t.Context(), conn, echoWatch, message("", ""))
+	s := openStream(t, t.Context(), conn, echo.Watch, echo.Message("", ""))
 	for {
-		if err := s.RecvMsg(message("", "")); err != nil {
+		if err := s.RecvMsg(echo.Message("", "")); err != nil {
 			return err
 		}
 	}
@@ -143,7 +144,7 @@ func openStream(t *testing.T, ctx context.Context, conn *grpc.ClientConn, method
 			t.Fatal(err)
 		}
 	}
-	if method == echoWatch {
+	if method == echo.Watch {
 		if err := s.CloseSend(); err != nil {
 			t.Fatal(err)
 		}
@@ -152,32 +153,32 @@ func openStream(t *testing.T, ctx context.Context, conn *grpc.ClientConn, method
 }
 
 func TestMessagesAreHeldAgainstTheirRulesOnEveryKindOfCall(t *testing.T) {
-	h := kittest.Start(t, handlers{chat: echoBack, watch: func(m proto.Message, s grpc.ServerStream) error { return s.SendMsg(m) }}.register)
+	h := kittest.Start(t, echo.Handlers{Chat: echo.Back, Watch: func(m proto.Message, s grpc.ServerStream) error { return s.SendMsg(m) }}.Register)
 	long := strings.Repeat("x", 11)
-	_, err := call(t, h.Anonymous(), echoPublic, long, "")
+	_, err := echo.Call(t, h.Anonymous(), echo.Public, long, "")
 	kittest.WantViolations(t, kittest.WantFault(t, err, codes.InvalidArgument, "INVALID_REQUEST"), "text")
 
-	s := openStream(t, t.Context(), h.Anonymous(), echoWatch, message(long, ""))
-	kittest.WantViolations(t, kittest.WantFault(t, s.RecvMsg(message("", "")), codes.InvalidArgument, "INVALID_REQUEST"), "text")
+	s := openStream(t, t.Context(), h.Anonymous(), echo.Watch, echo.Message(long, ""))
+	kittest.WantViolations(t, kittest.WantFault(t, s.RecvMsg(echo.Message("", "")), codes.InvalidArgument, "INVALID_REQUEST"), "text")
 
-	s = openStream(t, t.Context(), h.Anonymous(), echoChat, message("fine", ""))
-	if err := s.RecvMsg(message("", "")); err != nil {
+	s = openStream(t, t.Context(), h.Anonymous(), echo.Chat, echo.Message("fine", ""))
+	if err := s.RecvMsg(echo.Message("", "")); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.SendMsg(message(long, "")); err != nil {
+	if err := s.SendMsg(echo.Message(long, "")); err != nil {
 		t.Fatal(err)
 	}
-	kittest.WantViolations(t, kittest.WantFault(t, s.RecvMsg(message("", "")), codes.InvalidArgument, "INVALID_REQUEST"), "text")
+	kittest.WantViolations(t, kittest.WantFault(t, s.RecvMsg(echo.Message("", "")), codes.InvalidArgument, "INVALID_REQUEST"), "text")
 
 	// Self is of each message too: the second is about somebody else.
-	s = openStream(t, t.Context(), h.As("u1"), echoChat, message("", "u1"))
-	if err := s.RecvMsg(message("", "")); err != nil {
+	s = openStream(t, t.Context(), h.As("u1"), echo.Chat, echo.Message("", "u1"))
+	if err := s.RecvMsg(echo.Message("", "")); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.SendMsg(message("", "u2")); err != nil {
+	if err := s.SendMsg(echo.Message("", "u2")); err != nil {
 		t.Fatal(err)
 	}
-	kittest.WantFault(t, s.RecvMsg(message("", "")), codes.PermissionDenied, "NOT_SELF")
+	kittest.WantFault(t, s.RecvMsg(echo.Message("", "")), codes.PermissionDenied, "NOT_SELF")
 }
 
 // raw sends bytes as they are.
@@ -188,19 +189,19 @@ func (raw) Unmarshal(data []byte, v any) error { return nil }
 func (raw) Name() string                       { return "proto" }
 
 func TestGarbageAndOversizeAreRefusedInOurWordsAndLogged(t *testing.T) {
-	h := kittest.Start(t, handlers{}.register)
+	h := kittest.Start(t, echo.Handlers{}.Register)
 	conn := h.Anonymous()
-	err := conn.Invoke(t.Context(), echoPublic, []byte{0xff, 0xff, 0xff}, nil, grpc.ForceCodec(raw{}))
+	err := conn.Invoke(t.Context(), echo.Public, []byte{0xff, 0xff, 0xff}, nil, grpc.ForceCodec(raw{}))
 	kittest.WantFault(t, err, codes.InvalidArgument, "MALFORMED_REQUEST")
 	// The mark by which the codec tells the path cannot be sent.
-	err = conn.Invoke(t.Context(), echoPublic, []byte{0x00}, nil, grpc.ForceCodec(raw{}))
+	err = conn.Invoke(t.Context(), echo.Public, []byte{0x00}, nil, grpc.ForceCodec(raw{}))
 	kittest.WantFault(t, err, codes.InvalidArgument, "MALFORMED_REQUEST")
 
-	big := message(strings.Repeat("x", 5<<20), "")
-	if err := conn.Invoke(t.Context(), echoPublic, big, message("", "")); status.Code(err) != codes.ResourceExhausted {
+	big := echo.Message(strings.Repeat("x", 5<<20), "")
+	if err := conn.Invoke(t.Context(), echo.Public, big, echo.Message("", "")); status.Code(err) != codes.ResourceExhausted {
 		t.Errorf("5 MiB: %v, want ResourceExhausted", err)
 	}
-	err = conn.Invoke(t.Context(), "/echo.v1.EchoService/Nope", message("", ""), message("", ""))
+	err = conn.Invoke(t.Context(), "/echo.v1.EchoService/Nope", echo.Message("", ""), echo.Message("", ""))
 	kittest.WantFault(t, err, codes.Unimplemented, "UNIMPLEMENTED")
 	if err := h.Stop(); err != nil {
 		t.Fatal(err)
@@ -214,8 +215,8 @@ func TestGarbageAndOversizeAreRefusedInOurWordsAndLogged(t *testing.T) {
 
 func TestNoCallIsForEver(t *testing.T) {
 	left := make(chan time.Duration, 1)
-	h := kittest.Start(t, handlers{
-		unary: func(ctx context.Context, req proto.Message) (proto.Message, error) {
+	h := kittest.Start(t, echo.Handlers{
+		Unary: func(ctx context.Context, req proto.Message) (proto.Message, error) {
 			d, ok := ctx.Deadline()
 			if !ok {
 				left <- -1
@@ -225,16 +226,16 @@ func TestNoCallIsForEver(t *testing.T) {
 			return req, nil
 		},
 		// A handler that sits in a receive and never looks at its context.
-		collect: func(s grpc.ServerStream) error {
+		Collect: func(s grpc.ServerStream) error {
 			for {
-				if err := s.RecvMsg(message("", "")); err != nil {
+				if err := s.RecvMsg(echo.Message("", "")); err != nil {
 					return err
 				}
 			}
 		},
-	}.register)
+	}.Register)
 	conn := h.Anonymous()
-	if _, err := call(t, conn, echoPublic, "", ""); err != nil {
+	if _, err := echo.Call(t, conn, echo.Public, "", ""); err != nil {
 		t.Fatal(err)
 	}
 	if d := <-left; d <= time.Second || d > 2*time.Second {
@@ -242,7 +243,7 @@ func TestNoCallIsForEver(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 	defer cancel()
-	if err := conn.Invoke(ctx, echoPublic, message("", ""), message("", "")); err != nil {
+	if err := conn.Invoke(ctx, echo.Public, echo.Message("", ""), echo.Message("", "")); err != nil {
 		t.Fatal(err)
 	}
 	if d := <-left; d > 2*time.Second {
@@ -250,21 +251,21 @@ func TestNoCallIsForEver(t *testing.T) {
 	}
 	ctx, cancel = context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
-	if err := conn.Invoke(ctx, echoPublic, message("", ""), message("", "")); err != nil {
+	if err := conn.Invoke(ctx, echo.Public, echo.Message("", ""), echo.Message("", "")); err != nil {
 		t.Fatal(err)
 	}
 	if d := <-left; d > 980*time.Millisecond {
 		t.Errorf("of a second the handler has %s, want 20 ms less", d)
 	}
-	s := openStream(t, t.Context(), conn, echoCollect, message("", ""))
-	kittest.WantFault(t, s.RecvMsg(message("", "")), codes.DeadlineExceeded, "DEADLINE_EXCEEDED")
+	s := openStream(t, t.Context(), conn, echo.Collect, echo.Message("", ""))
+	kittest.WantFault(t, s.RecvMsg(echo.Message("", "")), codes.DeadlineExceeded, "DEADLINE_EXCEEDED")
 }
 
 func TestAStreamEndsWithItsToken(t *testing.T) {
-	h := kittest.Start(t, handlers{watch: func(_ proto.Message, s grpc.ServerStream) error {
+	h := kittest.Start(t, echo.Handlers{Watch: func(_ proto.Message, s grpc.ServerStream) error {
 		<-s.Context().Done()
 		return s.Context().Err()
-	}}.register)
+	}}.Register)
 	// Tokens count in whole seconds.
 	soon := h.TokenFor(identity.User{ID: "u1", ExpiresAt: time.Now().Add(1100 * time.Millisecond)})
 	kittest.WantFault(t, watchOnce(t, h.WithToken(soon)), codes.Unauthenticated, "TOKEN_EXPIRED")
@@ -272,10 +273,10 @@ func TestAStreamEndsWithItsToken(t *testing.T) {
 
 func TestARateIsHeldAndSaysWhenToComeBack(t *testing.T) {
 	clk := clocktest.New(time.Now())
-	h := kittest.Start(t, handlers{}.register, func(o *kittest.Options) { o.Clock = clk })
+	h := kittest.Start(t, echo.Handlers{}.Register, func(o *kittest.Options) { o.Clock = clk })
 	from := func(address string) error {
 		ctx := metadata.AppendToOutgoingContext(t.Context(), server.ClientAddressHeader, address)
-		return h.Anonymous().Invoke(ctx, echoLimited, message("", ""), message("", ""))
+		return h.Anonymous().Invoke(ctx, echo.Limited, echo.Message("", ""), echo.Message("", ""))
 	}
 	for range 2 {
 		if err := from("198.51.100.1"); err != nil {
@@ -293,25 +294,25 @@ func TestARateIsHeldAndSaysWhenToComeBack(t *testing.T) {
 	if err := from("198.51.100.1"); err != nil {
 		t.Errorf("when it said: %v", err)
 	}
-	if _, err := call(t, h.Anonymous(), echoByText, "a", ""); err != nil {
+	if _, err := echo.Call(t, h.Anonymous(), echo.ByText, "a", ""); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := call(t, h.Anonymous(), echoByText, "b", ""); err != nil {
+	if _, err := echo.Call(t, h.Anonymous(), echo.ByText, "b", ""); err != nil {
 		t.Fatal(err)
 	}
-	_, err := call(t, h.Anonymous(), echoByText, "a", "")
+	_, err := echo.Call(t, h.Anonymous(), echo.ByText, "a", "")
 	kittest.WantFault(t, err, codes.ResourceExhausted, "RATE_LIMITED")
 }
 
 func TestOnlyTheEdgeSaysWhereACallCameFrom(t *testing.T) {
 	var seen atomic.Value
-	h := kittest.Start(t, handlers{unary: func(ctx context.Context, req proto.Message) (proto.Message, error) {
+	h := kittest.Start(t, echo.Handlers{Unary: func(ctx context.Context, req proto.Message) (proto.Message, error) {
 		seen.Store(identity.From(ctx).Address)
 		return req, nil
-	}}.register)
+	}}.Register)
 	for peer, want := range map[string]string{"gateway": "198.51.100.1", "orders": "bufconn"} {
 		ctx := metadata.AppendToOutgoingContext(t.Context(), server.ClientAddressHeader, "198.51.100.1")
-		if err := h.AsService(peer).Invoke(ctx, echoPublic, message("", ""), message("", "")); err != nil {
+		if err := h.AsService(peer).Invoke(ctx, echo.Public, echo.Message("", ""), echo.Message("", "")); err != nil {
 			t.Fatal(err)
 		}
 		if seen.Load() != want {
@@ -321,10 +322,10 @@ func TestOnlyTheEdgeSaysWhereACallCameFrom(t *testing.T) {
 }
 
 func TestEveryAnswerCarriesTheRequestID(t *testing.T) {
-	h := kittest.Start(t, handlers{}.register)
+	h := kittest.Start(t, echo.Handlers{}.Register)
 	var header metadata.MD
 	ctx := metadata.AppendToOutgoingContext(t.Context(), server.RequestIDHeader, "order-7.retry_2")
-	if err := h.Anonymous().Invoke(ctx, echoPublic, message("", ""), message("", ""), grpc.Header(&header)); err != nil {
+	if err := h.Anonymous().Invoke(ctx, echo.Public, echo.Message("", ""), echo.Message("", ""), grpc.Header(&header)); err != nil {
 		t.Fatal(err)
 	}
 	if got := header.Get(server.RequestIDHeader); !slices.Equal(got, []string{"order-7.retry_2"}) {
@@ -332,13 +333,13 @@ func TestEveryAnswerCarriesTheRequestID(t *testing.T) {
 	}
 	header = nil
 	bad := metadata.AppendToOutgoingContext(t.Context(), server.RequestIDHeader, "evil\" level=ERROR")
-	if err := h.Anonymous().Invoke(bad, echoPublic, message("", ""), message("", ""), grpc.Header(&header)); err != nil {
+	if err := h.Anonymous().Invoke(bad, echo.Public, echo.Message("", ""), echo.Message("", ""), grpc.Header(&header)); err != nil {
 		t.Fatal(err)
 	}
 	if got := header.Get(server.RequestIDHeader); len(got) != 1 || len(got[0]) != 36 {
 		t.Errorf("a request id that would forge log lines is answered with %v, want a new one", got)
 	}
-	err := h.Anonymous().Invoke(ctx, echoOwn, message("", ""), message("", ""))
+	err := h.Anonymous().Invoke(ctx, echo.Own, echo.Message("", ""), echo.Message("", ""))
 	if got := fmt.Sprint(status.Convert(err).Details()); !strings.Contains(got, "order-7.retry_2") {
 		t.Errorf("details = %s", got)
 	}
@@ -348,30 +349,30 @@ func TestAStopLetsCallsFinishAndTellsStreams(t *testing.T) {
 	entered, release := make(chan struct{}), make(chan struct{})
 	answer := sync.OnceFunc(func() { close(release) })
 	defer answer()
-	h := kittest.Start(t, handlers{
-		unary: func(_ context.Context, req proto.Message) (proto.Message, error) {
+	h := kittest.Start(t, echo.Handlers{
+		Unary: func(_ context.Context, req proto.Message) (proto.Message, error) {
 			close(entered)
 			<-release
 			return req, nil
 		},
-		watch: func(_ proto.Message, s grpc.ServerStream) error {
-			return server.Follow(s.Context(), silent{}, func(_ *int, token string) error { return s.SendMsg(message(token, "")) })
+		Watch: func(_ proto.Message, s grpc.ServerStream) error {
+			return server.Follow(s.Context(), silent{}, func(_ *int, token string) error { return s.SendMsg(echo.Message(token, "")) })
 		},
-	}.register)
+	}.Register)
 	conn := h.Anonymous()
 	answered := make(chan error, 1)
 	go func() {
-		_, err := call(t, conn, echoPublic, "", "")
+		_, err := echo.Call(t, conn, echo.Public, "", "")
 		answered <- err
 	}()
 	<-entered
-	s := openStream(t, t.Context(), conn, echoWatch, message("", ""))
-	first := message("", "")
-	if err := s.RecvMsg(first); err != nil || textOf(first) != "here" {
-		t.Fatalf("first message %q, %v; want the bare resume point", textOf(first), err)
+	s := openStream(t, t.Context(), conn, echo.Watch, echo.Message("", ""))
+	first := echo.Message("", "")
+	if err := s.RecvMsg(first); err != nil || echo.TextOf(first) != "here" {
+		t.Fatalf("first message %q, %v; want the bare resume point", echo.TextOf(first), err)
 	}
 	h.Begin()
-	f := kittest.WantFault(t, s.RecvMsg(message("", "")), codes.Unavailable, "DRAINING")
+	f := kittest.WantFault(t, s.RecvMsg(echo.Message("", "")), codes.Unavailable, "DRAINING")
 	if f.Metadata()["resume_token"] != "here" {
 		t.Errorf("resume_token = %q", f.Metadata()["resume_token"])
 	}
@@ -385,21 +386,21 @@ func TestAStopLetsCallsFinishAndTellsStreams(t *testing.T) {
 }
 
 func TestAStopHasAnEnd(t *testing.T) {
-	h := kittest.Start(t, handlers{watch: func(_ proto.Message, s grpc.ServerStream) error {
-		if err := s.SendMsg(message("", "")); err != nil {
+	h := kittest.Start(t, echo.Handlers{Watch: func(_ proto.Message, s grpc.ServerStream) error {
+		if err := s.SendMsg(echo.Message("", "")); err != nil {
 			return err
 		}
 		<-s.Context().Done() // deaf to the drain
 		return s.Context().Err()
-	}}.register, func(o *kittest.Options) { o.DrainTimeout = 50 * time.Millisecond })
-	s := openStream(t, t.Context(), h.Anonymous(), echoWatch, message("", ""))
-	if err := s.RecvMsg(message("", "")); err != nil {
+	}}.Register, func(o *kittest.Options) { o.DrainTimeout = 50 * time.Millisecond })
+	s := openStream(t, t.Context(), h.Anonymous(), echo.Watch, echo.Message("", ""))
+	if err := s.RecvMsg(echo.Message("", "")); err != nil {
 		t.Fatal(err)
 	}
 	if err := h.Stop(); err != nil {
 		t.Errorf("stop: %v", err)
 	}
-	if err := s.RecvMsg(message("", "")); err == nil || err == io.EOF {
+	if err := s.RecvMsg(echo.Message("", "")); err == nil || err == io.EOF {
 		t.Errorf("the stream ended with %v", err)
 	}
 }
@@ -416,7 +417,7 @@ func (silent) Position() string { return "here" }
 func TestHealthFollowsTheChecks(t *testing.T) {
 	clk := clocktest.New(time.Now())
 	var broken atomic.Bool
-	h := kittest.Start(t, handlers{}.register, func(o *kittest.Options) {
+	h := kittest.Start(t, echo.Handlers{}.Register, func(o *kittest.Options) {
 		o.Clock = clk
 		o.Checks = map[string]func(context.Context) error{"store": func(context.Context) error {
 			if broken.Load() {

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
 
 	"github.com/concordat-dev/concordat/kit/fault"
 )
@@ -182,6 +183,41 @@ func TestAContextThatEndsDuringTheCommitDoesNotUndoIt(t *testing.T) {
 		t.Errorf("Write returned %v, committed %v, context %v", err, committed, ctx.Err())
 	}
 	wantTexts(t, db, "a")
+}
+
+// lateContext ends right after Write has looked at it for the last time.
+type lateContext struct {
+	context.Context
+	armed bool
+	end   func()
+}
+
+func (c *lateContext) Err() error {
+	err := c.Context.Err()
+	if c.armed {
+		c.armed = false
+		c.end()
+		synctest.Wait() // whoever waits for the end has acted on it
+	}
+	return err
+}
+
+func TestAContextThatEndsBetweenTheLastLookAndTheCommitDoesNotUndoIt(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		db := openDB(t, options(dir, notes()))
+		inner, cancel := context.WithCancel(t.Context())
+		ctx := &lateContext{Context: inner, end: cancel}
+		err := db.Write(ctx, func(tx *Tx) error {
+			err := insert(t.Context(), tx, "a")
+			ctx.armed = true
+			return err
+		})
+		if err != nil || inner.Err() == nil {
+			t.Errorf("Write returned %v, context %v", err, inner.Err())
+		}
+		wantTexts(t, db, "a")
+	})
 }
 
 func TestACommitThatFailsHasAnUnknownOutcomeAndEndsWriting(t *testing.T) {

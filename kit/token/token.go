@@ -102,3 +102,27 @@ const maxToken = 8 << 10
 
 // maxLife bounds the life of a token that is accepted, whatever it says of itself.
 const maxLife = 24 * time.Hour
+
+// JWK is a member of a JSON Web Key Set (RFC 7517), as generated messages have it.
+type JWK interface {
+	GetKty() string
+	GetCrv() string
+	GetKid() string
+	GetX() string
+}
+
+// ParseSet returns the keys of a set that tokens can be signed with here: those of other kinds are left out.
+func ParseSet[K JWK](set []K) ([]Key, error) {
+	var keys []Key
+	for _, jwk := range set {
+		if jwk.GetKty() != "OKP" || jwk.GetCrv() != "Ed25519" {
+			continue
+		}
+		k, err := ParseKey(jwk.GetKid(), jwk.GetX())
+		if err != nil {
+			return nil, err
+		}
+		keys = append(keys, k)
+	}
+	return keys, nil
+}

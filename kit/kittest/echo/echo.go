@@ -1,4 +1,6 @@
-package server_test
+// Package echo is a contract for tests of the kit, which knows none but policy.v1: echo.v1.EchoService, with a method for
+// each kind of call and of caller. It is built here and not generated.
+package echo
 
 import (
 	"context"
@@ -20,20 +22,20 @@ import (
 	policyv1 "github.com/concordat-dev/concordat/gen/go/policy/v1"
 )
 
-// The contract of the tests: echo.v1.EchoService, whose message is {string text = 1 (≤ 10 characters); string owner = 2}.
-// It is built here and not generated, because the kit knows no contract but policy.v1.
+// The methods. Their one message is {string text = 1 (≤ 10 characters); string owner = 2}.
 const (
-	echoPublic  = "/echo.v1.EchoService/Public"  // anybody
-	echoOwn     = "/echo.v1.EchoService/Own"     // users, of what is theirs
-	echoService = "/echo.v1.EchoService/Service" // services
-	echoLimited = "/echo.v1.EchoService/Limited" // anybody, two at once, then one in ten seconds
-	echoByText  = "/echo.v1.EchoService/ByText"  // anybody, one for each text
-	echoWatch   = "/echo.v1.EchoService/Watch"   // server stream
-	echoCollect = "/echo.v1.EchoService/Collect" // client stream
-	echoChat    = "/echo.v1.EchoService/Chat"    // both
+	Public  = "/echo.v1.EchoService/Public"  // anybody; a client may send it three times
+	Own     = "/echo.v1.EchoService/Own"     // users, of what is theirs
+	Service = "/echo.v1.EchoService/Service" // services
+	Limited = "/echo.v1.EchoService/Limited" // anybody, two at once, then one in ten seconds
+	ByText  = "/echo.v1.EchoService/ByText"  // anybody, one for each text
+	Watch   = "/echo.v1.EchoService/Watch"   // server stream
+	Collect = "/echo.v1.EchoService/Collect" // client stream
+	Chat    = "/echo.v1.EchoService/Chat"    // both
 )
 
-var echo = sync.OnceValue(func() protoreflect.ServiceDescriptor {
+// Contract returns the service's descriptor.
+var Contract = sync.OnceValue(func() protoreflect.ServiceDescriptor {
 	str, one := descriptorpb.FieldDescriptorProto_TYPE_STRING.Enum(), descriptorpb.FieldDescriptorProto_LABEL_OPTIONAL.Enum()
 	text := &descriptorpb.FieldOptions{}
 	rules := &validate.FieldRules{}
@@ -60,7 +62,7 @@ var echo = sync.OnceValue(func() protoreflect.ServiceDescriptor {
 			{Name: proto.String("owner"), Number: proto.Int32(2), Type: str, Label: one},
 		}}},
 		Service: []*descriptorpb.ServiceDescriptorProto{{Name: proto.String("EchoService"), Method: []*descriptorpb.MethodDescriptorProto{
-			method("Public", false, false, &policyv1.MethodPolicy{Audience: public}),
+			method("Public", false, false, &policyv1.MethodPolicy{Audience: public, Retry: &policyv1.Retry{Attempts: 3}}),
 			method("Own", false, false, &policyv1.MethodPolicy{Audience: users, Scopes: []string{"echo"}, Self: &policyv1.Self{Field: "owner", OrScope: "echo.admin"}}),
 			method("Service", false, false, &policyv1.MethodPolicy{Audience: []policyv1.Audience{policyv1.Audience_AUDIENCE_SERVICE}, Callers: []string{"orders", "gateway"}}),
 			method("Limited", false, false, &policyv1.MethodPolicy{Audience: public, Rate: &policyv1.Rate{PerSecond: 0.1, Burst: 2, Per: policyv1.RateKey_RATE_KEY_ADDRESS}}),
@@ -79,57 +81,59 @@ var echo = sync.OnceValue(func() protoreflect.ServiceDescriptor {
 	return fd.Services().Get(0)
 })
 
-// message makes an echo.v1.Message.
-func message(text, owner string) *dynamicpb.Message {
-	md := echo().Methods().Get(0).Input()
+// Message makes an echo.v1.Message.
+func Message(text, owner string) *dynamicpb.Message {
+	md := Contract().Methods().Get(0).Input()
 	m := dynamicpb.NewMessage(md)
 	m.Set(md.Fields().ByName("text"), protoreflect.ValueOfString(text))
 	m.Set(md.Fields().ByName("owner"), protoreflect.ValueOfString(owner))
 	return m
 }
 
-func textOf(m proto.Message) string {
+// TextOf returns the text of an echo.v1.Message.
+func TextOf(m proto.Message) string {
 	r := m.ProtoReflect()
 	return r.Get(r.Descriptor().Fields().ByName("text")).String()
 }
 
-// handlers are what the service does; a nil one echoes.
-type handlers struct {
-	unary   func(ctx context.Context, req proto.Message) (proto.Message, error)
-	watch   func(req proto.Message, s grpc.ServerStream) error
-	collect func(s grpc.ServerStream) error
-	chat    func(s grpc.ServerStream) error
+// Handlers are what the service does. A nil Unary echoes; the others are needed where they are called.
+type Handlers struct {
+	Unary   func(ctx context.Context, req proto.Message) (proto.Message, error)
+	Watch   func(req proto.Message, s grpc.ServerStream) error
+	Collect func(s grpc.ServerStream) error
+	Chat    func(s grpc.ServerStream) error
 }
 
-func (h handlers) register(r grpc.ServiceRegistrar) {
-	if h.unary == nil {
-		h.unary = func(_ context.Context, req proto.Message) (proto.Message, error) { return req, nil }
+// Register adds the service.
+func (h Handlers) Register(r grpc.ServiceRegistrar) {
+	if h.Unary == nil {
+		h.Unary = func(_ context.Context, req proto.Message) (proto.Message, error) { return req, nil }
 	}
 	desc := &grpc.ServiceDesc{ServiceName: "echo.v1.EchoService", HandlerType: (*any)(nil), Metadata: "echo/v1/echo.proto"}
-	for i := range echo().Methods().Len() {
-		md := echo().Methods().Get(i)
+	for i := range Contract().Methods().Len() {
+		md := Contract().Methods().Get(i)
 		name := string(md.Name())
 		full := "/echo.v1.EchoService/" + name
 		switch name {
 		case "Watch":
 			desc.Streams = append(desc.Streams, grpc.StreamDesc{StreamName: name, ServerStreams: true, Handler: func(_ any, s grpc.ServerStream) error {
-				req := message("", "")
+				req := Message("", "")
 				if err := s.RecvMsg(req); err != nil {
 					return err
 				}
-				return h.watch(req, s)
+				return h.Watch(req, s)
 			}})
 		case "Collect":
-			desc.Streams = append(desc.Streams, grpc.StreamDesc{StreamName: name, ClientStreams: true, Handler: func(_ any, s grpc.ServerStream) error { return h.collect(s) }})
+			desc.Streams = append(desc.Streams, grpc.StreamDesc{StreamName: name, ClientStreams: true, Handler: func(_ any, s grpc.ServerStream) error { return h.Collect(s) }})
 		case "Chat":
-			desc.Streams = append(desc.Streams, grpc.StreamDesc{StreamName: name, ClientStreams: true, ServerStreams: true, Handler: func(_ any, s grpc.ServerStream) error { return h.chat(s) }})
+			desc.Streams = append(desc.Streams, grpc.StreamDesc{StreamName: name, ClientStreams: true, ServerStreams: true, Handler: func(_ any, s grpc.ServerStream) error { return h.Chat(s) }})
 		default:
 			desc.Methods = append(desc.Methods, grpc.MethodDesc{MethodName: name, Handler: func(srv any, ctx context.Context, dec func(any) error, in grpc.UnaryServerInterceptor) (any, error) {
-				req := message("", "")
+				req := Message("", "")
 				if err := dec(req); err != nil {
 					return nil, err
 				}
-				call := func(ctx context.Context, req any) (any, error) { return h.unary(ctx, req.(proto.Message)) }
+				call := func(ctx context.Context, req any) (any, error) { return h.Unary(ctx, req.(proto.Message)) }
 				return in(ctx, req, &grpc.UnaryServerInfo{Server: srv, FullMethod: full}, call)
 			}})
 		}
@@ -137,10 +141,10 @@ func (h handlers) register(r grpc.ServiceRegistrar) {
 	r.RegisterService(desc, struct{}{})
 }
 
-// echoBack is the chat and the collect that return what they get.
-func echoBack(s grpc.ServerStream) error {
+// Back is a Chat that returns what it gets.
+func Back(s grpc.ServerStream) error {
 	for {
-		m := message("", "")
+		m := Message("", "")
 		if err := s.RecvMsg(m); err == io.EOF {
 			return nil
 		} else if err != nil {
@@ -152,9 +156,10 @@ func echoBack(s grpc.ServerStream) error {
 	}
 }
 
-func call(t testing.TB, conn *grpc.ClientConn, method, text, owner string, opts ...grpc.CallOption) (string, error) {
+// Call calls a unary method.
+func Call(t testing.TB, conn *grpc.ClientConn, method, text, owner string, opts ...grpc.CallOption) (string, error) {
 	t.Helper()
-	resp := message("", "")
-	err := conn.Invoke(t.Context(), method, message(text, owner), resp, opts...)
-	return textOf(resp), err
+	resp := Message("", "")
+	err := conn.Invoke(t.Context(), method, Message(text, owner), resp, opts...)
+	return TextOf(resp), err
 }
