@@ -30,8 +30,7 @@ type HostConfig struct {
 }
 
 // Host is one gRPC service in a process: its listener, certificate and server, what runs beside it, and what is to be
-// closed when it ends. A service is built on it in three steps: NewHost, then Serves with what it took to build the
-// service, then Run.
+// closed when it ends.
 type Host struct {
 	Deps
 	// Identity is the certificate of the service.
@@ -49,8 +48,9 @@ type Host struct {
 	closed  error
 }
 
-// NewHost opens the listener and the certificate. A Host that is not run is closed with Close.
-func NewHost(ctx context.Context, cfg HostConfig) (*Host, error) {
+// NewHost opens the listener and the certificate and has build make the service, which ends with Serves. All that can
+// fail fails here; what was opened until then is closed. A Host that is not run is closed with Close.
+func NewHost(ctx context.Context, cfg HostConfig, build func(*Host) error) (*Host, error) {
 	h := &Host{Deps: cfg.Deps, NewID: id.Generator(cfg.Deps.Clock, cfg.Deps.Random), cfg: cfg, listener: cfg.Listener}
 	var err error
 	if h.listener == nil {
@@ -58,10 +58,13 @@ func NewHost(ctx context.Context, cfg HostConfig) (*Host, error) {
 			return nil, err
 		}
 	}
-	if h.Identity, err = cfg.Common.Identity(ctx, cfg.Name, cfg.Deps.Clock, cfg.Deps.Log); err != nil {
-		return nil, errors.Join(err, h.listener.Close())
+	if h.Identity, err = cfg.Common.Identity(ctx, cfg.Name, cfg.Deps.Clock, cfg.Deps.Log); err == nil {
+		h.Beside(func(ctx context.Context) error { h.Identity.Renew(ctx); return nil })
+		err = build(h)
 	}
-	h.Beside(func(ctx context.Context) error { h.Identity.Renew(ctx); return nil })
+	if err != nil {
+		return nil, errors.Join(err, h.Close())
+	}
 	return h, nil
 }
 
@@ -80,7 +83,7 @@ func (h *Host) Verifier(keys func(context.Context) ([]token.Key, error)) *token.
 	})
 }
 
-// Serves makes the server of what register adds; checks are those of server.Config.
+// Serves makes the server of what register adds; checks are those of server.Config. It is the last step of a build.
 func (h *Host) Serves(tokens server.Tokens, checks map[string]func(context.Context) error, register func(grpc.ServiceRegistrar)) (err error) {
 	h.server, err = server.New(server.Config{
 		Listener: h.listener, Identity: h.Identity, Tokens: tokens, Edge: Edge, Log: h.Log, Clock: h.Clock, NewID: h.NewID,

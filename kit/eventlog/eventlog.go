@@ -73,18 +73,18 @@ type Event struct {
 var (
 	// ErrBadToken: the resume token was not given out by this log for this kind of watch. It has a violation on
 	// resume_token.
-	ErrBadToken = fault.New(fault.InvalidArgument, "RESUME_TOKEN_INVALID", "the resume token is not valid").
+	ErrBadToken = fault.New(fault.InvalidArgument, "RESUME_TOKEN_INVALID", "the resume token is not valid").WithDomain(fault.Domain).
 			WithViolation("resume_token", "resume_token.valid", "must be a token that this method returned")
 	// ErrTooOld: the log no longer has, or never had, the events after the resume token. The metadata
 	// oldest_resume_token is the oldest token that can be resumed from; the subscriber reads the present state
 	// anew.
-	ErrTooOld = fault.New(fault.OutOfRange, "RESUME_TOKEN_TOO_OLD", "the events after the resume token are no longer kept")
+	ErrTooOld = fault.New(fault.OutOfRange, "RESUME_TOKEN_TOO_OLD", "the events after the resume token are no longer kept").WithDomain(fault.Domain)
 	// ErrSlowConsumer: the subscriber did not keep up and was cut. The metadata resume_token is where it goes on.
-	ErrSlowConsumer = fault.New(fault.ResourceExhausted, "CONSUMER_TOO_SLOW", "the consumer is too slow: resume from the token")
+	ErrSlowConsumer = fault.New(fault.ResourceExhausted, "CONSUMER_TOO_SLOW", "the consumer is too slow: resume from the token").WithDomain(fault.Domain)
 	// ErrStopped: the log is stopping. The metadata resume_token, on a subscription, is where it goes on.
-	ErrStopped = fault.New(fault.Unavailable, "EVENT_LOG_STOPPED", "the event log is stopping: resume from the token")
+	ErrStopped = fault.New(fault.Unavailable, "EVENT_LOG_STOPPED", "the event log is stopping: resume from the token").WithDomain(fault.Domain)
 	// ErrSubscriptionClosed: Next was called on a subscription that its owner closed.
-	ErrSubscriptionClosed = fault.New(fault.Canceled, "SUBSCRIPTION_CLOSED", "the subscription is closed")
+	ErrSubscriptionClosed = fault.New(fault.Canceled, "SUBSCRIPTION_CLOSED", "the subscription is closed").WithDomain(fault.Domain)
 )
 
 // The metadata keys of the faults above.

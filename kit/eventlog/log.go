@@ -39,7 +39,8 @@ type Log struct {
 	stopped bool
 }
 
-// Open opens the log that is in db, whose Options must list Migrations. The first time it makes the epoch and the key of the tokens.
+// Open opens the log that is in db, whose Options must list Migrations. The first time it makes the epoch and the key
+// of the tokens.
 func Open(ctx context.Context, db *sqldb.DB, opts Options) (*Log, error) {
 	switch {
 	case opts.Clock == nil || opts.Rand == nil:
@@ -82,7 +83,9 @@ func (l *Log) loadTokens(ctx context.Context, rand io.Reader) error {
 		if _, err := io.ReadFull(rand, key[:]); err != nil {
 			return fmt.Errorf("make the token key: %w", err)
 		}
-		if _, err := tx.ExecContext(ctx, `INSERT INTO event_log_meta (id, epoch, token_key) VALUES (1, $1, $2) ON CONFLICT DO NOTHING`, epoch[:], key[:]); err != nil {
+		_, err := tx.ExecContext(ctx, `INSERT INTO event_log_meta (id, epoch, token_key) VALUES (1, $1, $2) ON CONFLICT DO NOTHING`,
+			epoch[:], key[:])
+		if err != nil {
 			return err
 		}
 		return l.readTokens(ctx, tx)
@@ -101,8 +104,8 @@ func (l *Log) readTokens(ctx context.Context, q sqldb.Querier) error {
 	return nil
 }
 
-// Append adds the events to the log, in this order, in the transaction of the change that they tell of. Subscribers are given them
-// once that is committed.
+// Append adds the events to the log, in this order, in the transaction of the change that they tell of. Subscribers
+// are given them once that is committed.
 func (l *Log) Append(ctx context.Context, tx *sqldb.Tx, events ...Event) error {
 	for _, e := range events {
 		if err := l.append(ctx, tx, e); err != nil {
@@ -130,7 +133,8 @@ func (l *Log) append(ctx context.Context, tx *sqldb.Tx, e Event) error {
 	if payload == nil {
 		payload = []byte{}
 	}
-	_, err := tx.ExecContext(ctx, `INSERT INTO event_log (at, subject, type, payload) VALUES ($1, $2, $3, $4)`, at.UnixMicro(), e.Subject, e.Type, payload)
+	_, err := tx.ExecContext(ctx, `INSERT INTO event_log (at, subject, type, payload) VALUES ($1, $2, $3, $4)`,
+		at.UnixMicro(), e.Subject, e.Type, payload)
 	return err
 }
 
@@ -142,8 +146,9 @@ func (l *Log) signal() {
 	}
 }
 
-// Run serves the subscriptions until ctx ends, and then returns nil: it reads what was committed and hands it to those who want it.
-// Subscriptions end with ErrStopped when it returns. It returns an error when the log cannot be read, or when Run was called before: a Log runs once.
+// Run serves the subscriptions until ctx ends, and then returns nil: it reads what was committed and hands it to
+// those who want it. Subscriptions end with ErrStopped when it returns. It returns an error when the log cannot be
+// read, or when Run was called before: a Log runs once.
 func (l *Log) Run(ctx context.Context) error {
 	l.mu.Lock()
 	if l.running || l.stopped {
@@ -216,8 +221,8 @@ func (l *Log) stop() {
 	clear(l.live)
 }
 
-// join makes s live and returns true if it has read all that the live ones have been given, so that it misses nothing and gets nothing
-// twice; and also if it has ended. It returns false if there is more to read first.
+// join makes s live and returns true if it has read all that the live ones have been given, so that it misses nothing
+// and gets nothing twice; and also if it has ended. It returns false if there is more to read first.
 func (l *Log) join(s *Subscription) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -251,8 +256,8 @@ func (l *Log) leave(s *Subscription) {
 	delete(l.live, s)
 }
 
-// Trim removes the events whose Seq is less than before, and returns how many those were. Tokens from before then are too old; subscriptions that
-// had not come so far end with ErrTooOld.
+// Trim removes the events whose Seq is less than before, and returns how many those were. Tokens from before then are
+// too old; subscriptions that had not come so far end with ErrTooOld.
 func (l *Log) Trim(ctx context.Context, before int64) (int64, error) {
 	removed := int64(0)
 	for {
@@ -314,7 +319,8 @@ func (l *Log) trimBatch(ctx context.Context, before int64) (removed int64, more 
 
 // bounds returns up to which event the log has been trimmed, and the last event that it has had.
 func bounds(ctx context.Context, q sqldb.Querier) (trimmed, head int64, err error) {
-	err = q.QueryRowContext(ctx, `SELECT trimmed, max(trimmed, coalesce((SELECT max(seq) FROM event_log), 0)) FROM event_log_meta WHERE id = 1`).Scan(&trimmed, &head)
+	err = q.QueryRowContext(ctx, `
+SELECT trimmed, max(trimmed, coalesce((SELECT max(seq) FROM event_log), 0)) FROM event_log_meta WHERE id = 1`).Scan(&trimmed, &head)
 	return trimmed, head, err
 }
 

@@ -35,7 +35,8 @@ func (l *Log) readPage(ctx context.Context, after int64) (page, error) {
 }
 
 func (p *page) read(ctx context.Context, q sqldb.Querier) error {
-	rows, err := q.QueryContext(ctx, `SELECT seq, at, subject, type, payload FROM event_log WHERE seq > $1 ORDER BY seq LIMIT $2`, p.after, pageEvents)
+	rows, err := q.QueryContext(ctx, `
+SELECT seq, at, subject, type, payload FROM event_log WHERE seq > $1 ORDER BY seq LIMIT $2`, p.after, pageEvents)
 	if err != nil {
 		return err
 	}

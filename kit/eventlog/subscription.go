@@ -9,8 +9,8 @@ import (
 	"github.com/concordat-dev/concordat/kit/sqldb"
 )
 
-// Subscription is one reader of the log. First it reads the table at its own pace; once it has caught up it is live, which means
-// that Run puts events into its buffer. Next is for one goroutine; Position and Close are safe beside it.
+// Subscription is one reader of the log. First it reads the table at its own pace; once it has caught up it is live,
+// which means that Run puts events into its buffer. Next is for one goroutine; Position and Close are safe beside it.
 type Subscription struct {
 	log   *Log
 	scope string
@@ -27,8 +27,9 @@ type Subscription struct {
 	end    *fault.Fault // why no more comes after the queue
 }
 
-// Subscribe begins a watch. It returns ErrBadToken, ErrTooOld or ErrStopped. The subscription must be closed; ctx is only for the call.
-// Run may be started later, but events come only while it runs, beside those that were there before.
+// Subscribe begins a watch. It returns ErrBadToken, ErrTooOld or ErrStopped. The subscription must be closed; ctx is
+// only for the call. Run may be started later, but events come only while it runs, beside those that were there
+// before.
 func (l *Log) Subscribe(ctx context.Context, w Watch) (*Subscription, error) {
 	after, foreign := int64(-1), false
 	if w.Token != "" {
@@ -67,11 +68,11 @@ func (l *Log) Subscribe(ctx context.Context, w Watch) (*Subscription, error) {
 	return s, nil
 }
 
-// Next returns the next event that matches, and the token to resume right after it. It waits until there is one or ctx ends; then it returns the error of
-// ctx, and may be called again without losing anything.
+// Next returns the next event that matches, and the token to resume right after it. It waits until there is one or
+// ctx ends; then it returns the error of ctx, and may be called again without losing anything.
 //
-// When no more comes it returns, after what was buffered, one of ErrSlowConsumer and ErrStopped with the metadata resume_token,
-// ErrTooOld or ErrSubscriptionClosed; and errors of the database as they are.
+// When no more comes it returns, after what was buffered, one of ErrSlowConsumer and ErrStopped with the metadata
+// resume_token, ErrTooOld or ErrSubscriptionClosed; and errors of the database as they are.
 func (s *Subscription) Next(ctx context.Context) (Event, string, error) {
 	for {
 		e, ok, live, err := s.take()
@@ -95,8 +96,8 @@ func (s *Subscription) Next(ctx context.Context) (Event, string, error) {
 	}
 }
 
-// Position returns the token of the newest point up to which Next has returned all that matches. It moves on past events that do
-// not match, so that a quiet watch does not become too old.
+// Position returns the token of the newest point up to which Next has returned all that matches. It moves on past
+// events that do not match, so that a quiet watch does not become too old.
 func (s *Subscription) Position() string {
 	s.mu.Lock()
 	seq := s.position()
@@ -108,6 +109,7 @@ func (s *Subscription) Position() string {
 func (s *Subscription) Close() {
 	s.mu.Lock()
 	s.closed = true
+	s.seen = s.position() // what is still in the queue was not told
 	s.queue = queue{}
 	s.mu.Unlock()
 	s.log.leave(s)
@@ -185,8 +187,8 @@ func (s *Subscription) catchUp(ctx context.Context) error {
 
 func (s *Subscription) wants(e Event) bool { return s.match == nil || s.match(e) }
 
-// offer puts what matches of a page into the buffer of a live subscription. It returns false if the subscription has ended. Only Run
-// calls it, and nobody else changes seen of a live subscription.
+// offer puts what matches of a page into the buffer of a live subscription. It returns false if the subscription has
+// ended. Only Run calls it, and nobody else changes seen of a live subscription.
 func (s *Subscription) offer(p page) bool {
 	s.mu.Lock()
 	seen := s.seen
@@ -203,6 +205,9 @@ func (s *Subscription) offer(p page) bool {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.closed {
+		return false
+	}
 	for _, e := range matched {
 		if s.queue.len() >= s.log.buffer {
 			s.seen = e.Seq - 1 // what came before e did not match or is in the queue

@@ -11,8 +11,8 @@ import (
 // TokenLength is the length of every resume token, in characters of base64url.
 const TokenLength = 60
 
-// The parts of a token, in order. The sum tells a token that was damaged from one that another log gave out, which is whole but
-// means nothing here; only the MAC says that it may be believed.
+// The parts of a token, in order. The sum tells a token that was damaged from one that another log gave out, which is
+// whole but means nothing here; only the MAC says that it may be believed.
 const (
 	tokenVersion = 1
 

@@ -37,6 +37,10 @@ type Violation struct {
 	Text  string // what is wrong, safe to show
 }
 
+// Domain is the domain of faults that belong to no service: those of the request path, and of the stores and logs under
+// all of them. Their reasons are the values of policy.v1.ErrorReason.
+const Domain = "policy.v1"
+
 // New returns a fault. The reason is UPPER_SNAKE_CASE of 3 to 63 characters and unique in its domain. The text
 // is safe to show and holds nothing that varies: what varies goes into metadata. New serves package-level
 // variables, so it does not fail; a test calls Valid.

@@ -18,15 +18,11 @@ import (
 	"github.com/concordat-dev/concordat/kit/fault"
 )
 
-// Domain is the ErrorInfo domain of faults that belong to the request path and not to one service; their reasons are
-// policy.v1.ErrorReason.
-const Domain = "policy.v1"
-
 // What stands for an error that says nothing safe about itself.
 var (
-	errInternal = fault.New(fault.Internal, "INTERNAL", "internal error").WithDomain(Domain)
-	errDeadline = fault.New(fault.DeadlineExceeded, "DEADLINE_EXCEEDED", "the call ran out of time").WithDomain(Domain)
-	errCanceled = fault.New(fault.Canceled, "CANCELED", "the caller went away").WithDomain(Domain)
+	errInternal = fault.New(fault.Internal, "INTERNAL", "internal error").WithDomain(fault.Domain)
+	errDeadline = fault.New(fault.DeadlineExceeded, "DEADLINE_EXCEEDED", "the call ran out of time").WithDomain(fault.Domain)
+	errCanceled = fault.New(fault.Canceled, "CANCELED", "the caller went away").WithDomain(fault.Domain)
 )
 
 var toCode = map[fault.Kind]codes.Code{
@@ -82,7 +78,7 @@ func Public(err error, domain string) *fault.Fault {
 		return errInternal.Because(err)
 	case f.Domain() == "":
 		return f.WithDomain(domain)
-	case f.Domain() == domain, f.Domain() == Domain:
+	case f.Domain() == domain, f.Domain() == fault.Domain:
 		return f
 	default:
 		return errInternal.Because(err)
@@ -146,7 +142,7 @@ func FromStatus(p *spb.Status) *fault.Fault {
 		return nil
 	}
 	kind := toKind[st.Code()] // Unknown, and whatever comes, is Internal
-	reason, domain := reasonOf[kind], Domain
+	reason, domain := reasonOf[kind], fault.Domain
 	var (
 		md         map[string]string
 		violations []*errdetails.BadRequest_FieldViolation

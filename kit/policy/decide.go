@@ -4,17 +4,16 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/concordat-dev/concordat/kit/fault"
-	"github.com/concordat-dev/concordat/kit/grpcfault"
 	"github.com/concordat-dev/concordat/kit/identity"
 )
 
 // What a policy answers to whom it refuses; policy.v1.ErrorReason says when.
 var (
-	ErrCredentialsMissing = fault.New(fault.Unauthenticated, "CREDENTIALS_MISSING", "an access token is required").WithDomain(grpcfault.Domain)
-	ErrCallerRefused      = fault.New(fault.PermissionDenied, "CALLER_REFUSED", "the method is not for this caller").WithDomain(grpcfault.Domain)
-	ErrScopeMissing       = fault.New(fault.PermissionDenied, "SCOPE_MISSING", "the access token lacks a scope").WithDomain(grpcfault.Domain)
-	ErrNotSelf            = fault.New(fault.PermissionDenied, "NOT_SELF", "the request is about another user").WithDomain(grpcfault.Domain)
-	ErrNoPolicy           = fault.New(fault.PermissionDenied, "NO_POLICY", "nobody may call the method").WithDomain(grpcfault.Domain)
+	ErrCredentialsMissing = fault.New(fault.Unauthenticated, "CREDENTIALS_MISSING", "an access token is required").WithDomain(fault.Domain)
+	ErrCallerRefused      = fault.New(fault.PermissionDenied, "CALLER_REFUSED", "the method is not for this caller").WithDomain(fault.Domain)
+	ErrScopeMissing       = fault.New(fault.PermissionDenied, "SCOPE_MISSING", "the access token lacks a scope").WithDomain(fault.Domain)
+	ErrNotSelf            = fault.New(fault.PermissionDenied, "NOT_SELF", "the request is about another user").WithDomain(fault.Domain)
+	ErrNoPolicy           = fault.New(fault.PermissionDenied, "NO_POLICY", "nobody may call the method").WithDomain(fault.Domain)
 )
 
 // Credentials are what a call came with.

@@ -9,10 +9,9 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/concordat-dev/concordat/kit/fault"
-	"github.com/concordat-dev/concordat/kit/grpcfault"
 )
 
-var errMalformed = fault.New(fault.InvalidArgument, "MALFORMED_REQUEST", "the request cannot be decoded").WithDomain(grpcfault.Domain)
+var errMalformed = fault.New(fault.InvalidArgument, "MALFORMED_REQUEST", "the request cannot be decoded").WithDomain(fault.Domain)
 
 // malformed marks a message that could not be decoded. Field number 0 cannot come off the wire: the decoder refuses it.
 var malformed = []byte{0x00}

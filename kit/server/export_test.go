@@ -1,5 +1,7 @@
 package server
 
+import "github.com/concordat-dev/concordat/kit/fault"
+
 // Steps returns the names of the steps, outermost first.
 func Steps() []string {
 	var names []string
@@ -8,3 +10,6 @@ func Steps() []string {
 	}
 	return names
 }
+
+// Faults are what the path answers by itself.
+var Faults = []*fault.Fault{errTooLarge, errHopeless, errTimeout, errUnknownMethod, errInvalid, errRate, errMalformed}

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/concordat-dev/concordat/kit/fault"
-	"github.com/concordat-dev/concordat/kit/grpcfault"
 )
 
 // Draining returns a channel that is closed when the server begins to stop: a handler of a stream then finishes what it
@@ -24,7 +23,7 @@ func drainOf(ctx context.Context) context.Context {
 }
 
 // ErrDraining: the server is stopping; go on elsewhere.
-var ErrDraining = fault.New(fault.Unavailable, "DRAINING", "the server is stopping").WithDomain(grpcfault.Domain)
+var ErrDraining = fault.New(fault.Unavailable, "DRAINING", "the server is stopping").WithDomain(fault.Domain)
 
 // Heartbeat is how often a quiet stream sends its resume point.
 const Heartbeat = 15 * time.Second

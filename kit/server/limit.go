@@ -9,11 +9,10 @@ import (
 
 	policyv1 "github.com/concordat-dev/concordat/gen/go/policy/v1"
 	"github.com/concordat-dev/concordat/kit/fault"
-	"github.com/concordat-dev/concordat/kit/grpcfault"
 	"github.com/concordat-dev/concordat/kit/policy"
 )
 
-var errRate = fault.New(fault.ResourceExhausted, "RATE_LIMITED", "too many calls").WithDomain(grpcfault.Domain)
+var errRate = fault.New(fault.ResourceExhausted, "RATE_LIMITED", "too many calls").WithDomain(fault.Domain)
 
 // limit holds callers to the rate of the method, each by a bucket of their own: by who they are or where they come
 // from once a call, by what they ask for on each message.

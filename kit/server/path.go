@@ -182,7 +182,7 @@ func (s *serverStream) SendMsg(m any) error {
 }
 
 var errTooLarge = fault.New(fault.ResourceExhausted, "MESSAGE_TOO_LARGE", "a message is larger than the server takes").
-	WithDomain(grpcfault.Domain)
+	WithDomain(fault.Domain)
 
 // streamFault turns an error of the transport into one whose text is ours. io.EOF and nil stay.
 func streamFault(ctx context.Context, err error) error {

@@ -19,6 +19,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
+	policyv1 "github.com/concordat-dev/concordat/gen/go/policy/v1"
 	"github.com/concordat-dev/concordat/kit/clock/clocktest"
 	"github.com/concordat-dev/concordat/kit/fault"
 	"github.com/concordat-dev/concordat/kit/identity"
@@ -458,4 +459,12 @@ func tick(t *testing.T, clk *clocktest.Manual) {
 		t.Fatal(err)
 	}
 	clk.Advance(time.Minute)
+}
+
+func TestEveryAnswerOfThePathHasAReasonInTheContract(t *testing.T) {
+	for _, f := range server.Faults {
+		if _, ok := policyv1.ErrorReason_value["ERROR_REASON_"+f.Reason()]; !ok || f.Domain() != fault.Domain || f.Valid() != nil {
+			t.Errorf("%s of %q is not in policy.v1.ErrorReason", f.Reason(), f.Domain())
+		}
+	}
 }

@@ -26,7 +26,7 @@ func faults(*Server) step {
 				if err == nil {
 					return nil
 				}
-				domain := grpcfault.Domain
+				domain := fault.Domain
 				if c.method != nil {
 					domain = c.method.Package
 				}
@@ -59,8 +59,8 @@ const (
 )
 
 var (
-	errHopeless = fault.New(fault.DeadlineExceeded, "DEADLINE_TOO_SHORT", "what is left of the deadline is too short").WithDomain(grpcfault.Domain)
-	errTimeout  = fault.New(fault.DeadlineExceeded, "DEADLINE_EXCEEDED", "the call ran out of time").WithDomain(grpcfault.Domain)
+	errHopeless = fault.New(fault.DeadlineExceeded, "DEADLINE_TOO_SHORT", "what is left of the deadline is too short").WithDomain(fault.Domain)
+	errTimeout  = fault.New(fault.DeadlineExceeded, "DEADLINE_EXCEEDED", "the call ran out of time").WithDomain(fault.Domain)
 )
 
 // deadline bounds the call: by the policy's timeout, and by what the caller has left less a margin (20 ms, or a quarter
@@ -87,7 +87,7 @@ func deadline(*Server) step {
 	}}
 }
 
-var errUnknownMethod = fault.New(fault.Unimplemented, "UNIMPLEMENTED", "there is no such method").WithDomain(grpcfault.Domain)
+var errUnknownMethod = fault.New(fault.Unimplemented, "UNIMPLEMENTED", "there is no such method").WithDomain(fault.Domain)
 
 // authenticate finds out who calls: the certificate of the peer, and the access token where the method looks at one.
 func authenticate(s *Server) step {
@@ -128,7 +128,7 @@ func authorize(s *Server) step {
 	}
 }
 
-var errInvalid = fault.New(fault.InvalidArgument, "INVALID_REQUEST", "the request breaks the rules of its message").WithDomain(grpcfault.Domain)
+var errInvalid = fault.New(fault.InvalidArgument, "INVALID_REQUEST", "the request breaks the rules of its message").WithDomain(fault.Domain)
 
 // validate holds each message against the rules of its .proto.
 func validate(s *Server) step {

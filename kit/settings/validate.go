@@ -31,6 +31,17 @@ func Wrong(field any, format string, args ...any) Problem {
 	return Problem{field: field, text: fmt.Sprintf(format, args...)}
 }
 
+// Required returns a problem for each of the settings that is empty. Each field points at a setting that is a string.
+func Required(fields ...any) []Problem {
+	var problems []Problem
+	for _, f := range fields {
+		if v := reflect.ValueOf(f).Elem(); v.Kind() == reflect.String && v.Len() == 0 {
+			problems = append(problems, Wrong(f, "must not be empty"))
+		}
+	}
+	return problems
+}
+
 // validate asks cfg and all that is embedded in it. It returns an error where a Validate points at no setting.
 func (r *reading) validate(cfg any) error {
 	all, err := validators(reflect.ValueOf(cfg).Elem())

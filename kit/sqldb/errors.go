@@ -25,17 +25,17 @@ var (
 var (
 	// ErrOutcomeUnknown: the storage failed during a commit, so the transaction may or may not be there. The
 	// caller retries with the same idempotency key. It is never "done" and never "not done".
-	ErrOutcomeUnknown = fault.New(fault.Unavailable, "OUTCOME_UNKNOWN", "outcome unknown: retry with the same key")
+	ErrOutcomeUnknown = fault.New(fault.Unavailable, "OUTCOME_UNKNOWN", "outcome unknown: retry with the same key").WithDomain(fault.Domain)
 	// ErrStorageFull: there is no room left on the disk. Nothing was written; reads go on, and so do writes
 	// once there is room.
-	ErrStorageFull = fault.New(fault.ResourceExhausted, "STORAGE_FULL", "the storage is full")
+	ErrStorageFull = fault.New(fault.ResourceExhausted, "STORAGE_FULL", "the storage is full").WithDomain(fault.Domain)
 	// ErrStorageFailed: an earlier commit failed with an I/O error, and nothing is written until the process is
 	// started anew.
-	ErrStorageFailed = fault.New(fault.Unavailable, "STORAGE_FAILED", "the storage has failed")
+	ErrStorageFailed = fault.New(fault.Unavailable, "STORAGE_FAILED", "the storage has failed").WithDomain(fault.Domain)
 	// ErrBusy: another connection held the database for longer than the busy timeout. Nothing was written.
-	ErrBusy = fault.New(fault.Unavailable, "STORAGE_BUSY", "the storage is busy")
+	ErrBusy = fault.New(fault.Unavailable, "STORAGE_BUSY", "the storage is busy").WithDomain(fault.Domain)
 	// ErrClosed: the database is being closed.
-	ErrClosed = fault.New(fault.Unavailable, "STORAGE_CLOSED", "the storage is being closed")
+	ErrClosed = fault.New(fault.Unavailable, "STORAGE_CLOSED", "the storage is being closed").WithDomain(fault.Domain)
 )
 
 // IsUnique says whether err is the violation of a unique constraint or a primary key. The constraint is named

@@ -51,7 +51,8 @@ func migrate(ctx context.Context, db *sql.DB, sets []Set) error {
 			newest = max(newest, source.Version)
 		}
 		if found[s.Name] > newest {
-			return fmt.Errorf("%w: schema %q is at version %d, this program knows it up to version %d", ErrNewerSchema, s.Name, found[s.Name], newest)
+			return fmt.Errorf("%w: schema %q is at version %d, this program knows it up to version %d",
+				ErrNewerSchema, s.Name, found[s.Name], newest)
 		}
 		delete(found, s.Name)
 		providers[i] = p

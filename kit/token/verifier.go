@@ -12,18 +12,17 @@ import (
 
 	"github.com/concordat-dev/concordat/kit/clock"
 	"github.com/concordat-dev/concordat/kit/fault"
-	"github.com/concordat-dev/concordat/kit/grpcfault"
 	"github.com/concordat-dev/concordat/kit/identity"
 )
 
 var (
 	// ErrInvalid: the token is not one that the issuer made for this audience.
-	ErrInvalid = fault.New(fault.Unauthenticated, "TOKEN_INVALID", "the access token is not valid").WithDomain(grpcfault.Domain)
+	ErrInvalid = fault.New(fault.Unauthenticated, "TOKEN_INVALID", "the access token is not valid").WithDomain(fault.Domain)
 	// ErrExpired: the token is past its end.
-	ErrExpired = fault.New(fault.Unauthenticated, "TOKEN_EXPIRED", "the access token has expired").WithDomain(grpcfault.Domain)
+	ErrExpired = fault.New(fault.Unauthenticated, "TOKEN_EXPIRED", "the access token has expired").WithDomain(fault.Domain)
 	// ErrNoKeys: the keys of the issuer cannot be had, so nothing can be said of the token.
 	ErrNoKeys = fault.New(fault.Unavailable, "UPSTREAM_UNAVAILABLE", "access tokens cannot be verified now").
-			WithDomain(grpcfault.Domain).With("upstream", "auth")
+			WithDomain(fault.Domain).With("upstream", "auth")
 )
 
 // VerifierConfig is what a Verifier needs; every field is required.

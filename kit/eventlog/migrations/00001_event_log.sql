@@ -2,7 +2,7 @@
 
 -- The log. AUTOINCREMENT, so that a number is not used again after its event was trimmed.
 CREATE TABLE event_log (
-    seq     INTEGER PRIMARY KEY,
+    seq     INTEGER PRIMARY KEY AUTOINCREMENT,
     at      INTEGER NOT NULL, -- microseconds since 1970, UTC
     subject TEXT    NOT NULL,
     type    TEXT    NOT NULL,

@@ -66,7 +66,7 @@ const (
 	ErrorReason_ERROR_REASON_STORAGE_FULL ErrorReason = 18
 	// INVALID_ARGUMENT: the resume token is not one that this method gave out.
 	ErrorReason_ERROR_REASON_RESUME_TOKEN_INVALID ErrorReason = 19
-	// OUT_OF_RANGE: the resume token is older than what is kept. Metadata: oldest_token.
+	// OUT_OF_RANGE: the resume token is older than what is kept. Metadata: oldest_resume_token.
 	ErrorReason_ERROR_REASON_RESUME_TOKEN_TOO_OLD ErrorReason = 20
 	// RESOURCE_EXHAUSTED: the consumer of a stream did not keep up. Metadata: resume_token.
 	ErrorReason_ERROR_REASON_CONSUMER_TOO_SLOW ErrorReason = 21
@@ -74,6 +74,18 @@ const (
 	ErrorReason_ERROR_REASON_STORAGE_BUSY ErrorReason = 22
 	// INVALID_ARGUMENT: the page token is not one that this method gave out for this request and caller.
 	ErrorReason_ERROR_REASON_PAGE_TOKEN_INVALID ErrorReason = 23
+	// UNAVAILABLE: the store has failed in a way that only a new start of the service mends. Nothing was written.
+	ErrorReason_ERROR_REASON_STORAGE_FAILED ErrorReason = 24
+	// UNAVAILABLE: the service is closing its store. Nothing was written.
+	ErrorReason_ERROR_REASON_STORAGE_CLOSED ErrorReason = 25
+	// UNAVAILABLE: the service is closing its event log. Resume elsewhere, or later. Metadata: resume_token.
+	ErrorReason_ERROR_REASON_EVENT_LOG_STOPPED ErrorReason = 26
+	// RESOURCE_EXHAUSTED: a message of a stream is larger than the server takes.
+	ErrorReason_ERROR_REASON_MESSAGE_TOO_LARGE ErrorReason = 27
+	// UNIMPLEMENTED: there is no such method.
+	ErrorReason_ERROR_REASON_UNIMPLEMENTED ErrorReason = 28
+	// CANCELLED: the service has ended the subscription behind a stream.
+	ErrorReason_ERROR_REASON_SUBSCRIPTION_CLOSED ErrorReason = 29
 )
 
 // Enum value maps for ErrorReason.
@@ -103,6 +115,12 @@ var (
 		21: "ERROR_REASON_CONSUMER_TOO_SLOW",
 		22: "ERROR_REASON_STORAGE_BUSY",
 		23: "ERROR_REASON_PAGE_TOKEN_INVALID",
+		24: "ERROR_REASON_STORAGE_FAILED",
+		25: "ERROR_REASON_STORAGE_CLOSED",
+		26: "ERROR_REASON_EVENT_LOG_STOPPED",
+		27: "ERROR_REASON_MESSAGE_TOO_LARGE",
+		28: "ERROR_REASON_UNIMPLEMENTED",
+		29: "ERROR_REASON_SUBSCRIPTION_CLOSED",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":          0,
@@ -129,6 +147,12 @@ var (
 		"ERROR_REASON_CONSUMER_TOO_SLOW":    21,
 		"ERROR_REASON_STORAGE_BUSY":         22,
 		"ERROR_REASON_PAGE_TOKEN_INVALID":   23,
+		"ERROR_REASON_STORAGE_FAILED":       24,
+		"ERROR_REASON_STORAGE_CLOSED":       25,
+		"ERROR_REASON_EVENT_LOG_STOPPED":    26,
+		"ERROR_REASON_MESSAGE_TOO_LARGE":    27,
+		"ERROR_REASON_UNIMPLEMENTED":        28,
+		"ERROR_REASON_SUBSCRIPTION_CLOSED":  29,
 	}
 )
 
@@ -163,7 +187,7 @@ var File_policy_v1_error_reason_proto protoreflect.FileDescriptor
 
 const file_policy_v1_error_reason_proto_rawDesc = "" +
 	"\n" +
-	"\x1cpolicy/v1/error_reason.proto\x12\tpolicy.v1*\xa6\x06\n" +
+	"\x1cpolicy/v1/error_reason.proto\x12\tpolicy.v1*\xf6\a\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15ERROR_REASON_INTERNAL\x10\x01\x12 \n" +
@@ -189,7 +213,13 @@ const file_policy_v1_error_reason_proto_rawDesc = "" +
 	"!ERROR_REASON_RESUME_TOKEN_TOO_OLD\x10\x14\x12\"\n" +
 	"\x1eERROR_REASON_CONSUMER_TOO_SLOW\x10\x15\x12\x1d\n" +
 	"\x19ERROR_REASON_STORAGE_BUSY\x10\x16\x12#\n" +
-	"\x1fERROR_REASON_PAGE_TOKEN_INVALID\x10\x17B\xa4\x01\n" +
+	"\x1fERROR_REASON_PAGE_TOKEN_INVALID\x10\x17\x12\x1f\n" +
+	"\x1bERROR_REASON_STORAGE_FAILED\x10\x18\x12\x1f\n" +
+	"\x1bERROR_REASON_STORAGE_CLOSED\x10\x19\x12\"\n" +
+	"\x1eERROR_REASON_EVENT_LOG_STOPPED\x10\x1a\x12\"\n" +
+	"\x1eERROR_REASON_MESSAGE_TOO_LARGE\x10\x1b\x12\x1e\n" +
+	"\x1aERROR_REASON_UNIMPLEMENTED\x10\x1c\x12$\n" +
+	" ERROR_REASON_SUBSCRIPTION_CLOSED\x10\x1dB\xa4\x01\n" +
 	"\rcom.policy.v1B\x10ErrorReasonProtoP\x01Z<github.com/concordat-dev/concordat/gen/go/policy/v1;policyv1\xa2\x02\x03PXX\xaa\x02\tPolicy.V1\xca\x02\tPolicy\\V1\xe2\x02\x15Policy\\V1\\GPBMetadata\xea\x02\n" +
 	"Policy::V1b\x06proto3"
 

@@ -1,0 +1,87 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	authv1 "github.com/concordat-dev/concordat/gen/go/auth/v1"
+	"github.com/concordat-dev/concordat/kit/client"
+	"github.com/concordat-dev/concordat/kit/fault"
+	"github.com/concordat-dev/concordat/kit/pki"
+	"github.com/concordat-dev/concordat/kit/token"
+	"github.com/concordat-dev/concordat/services/payments/internal/payments"
+)
+
+// dialAuth returns a connection to auth, which connects when it is first used.
+func dialAuth(target string, identity *pki.Identity) (*grpc.ClientConn, error) {
+	return client.Dial(client.Config{
+		Target:   target,
+		Server:   "auth",
+		Identity: identity,
+		Services: []protoreflect.ServiceDescriptor{
+			authv1.File_auth_v1_auth_service_proto.Services().ByName("AuthService"),
+			authv1.File_auth_v1_key_service_proto.Services().ByName("KeyService"),
+		},
+	})
+}
+
+// keys returns what asks auth for the keys that verify access tokens.
+func keys(auth grpc.ClientConnInterface) func(context.Context) ([]token.Key, error) {
+	service := authv1.NewKeyServiceClient(auth)
+	return func(ctx context.Context) ([]token.Key, error) {
+		resp, err := service.GetJwks(ctx, &authv1.GetJwksRequest{})
+		if err != nil {
+			return nil, fmt.Errorf("ask auth for its keys: %w", err)
+		}
+		return token.ParseSet(resp.GetKeys())
+	}
+}
+
+// customers is the customer directory: auth.v1.
+type customers struct{ auth authv1.AuthServiceClient }
+
+var _ payments.Customers = customers{}
+
+func newCustomers(auth grpc.ClientConnInterface) customers {
+	return customers{authv1.NewAuthServiceClient(auth)}
+}
+
+var (
+	// errUserNotFound is how auth.v1 says that there is no such user.
+	errUserNotFound = fault.New(fault.NotFound, "USER_NOT_FOUND", "no such user").WithDomain("auth.v1")
+	// errDirectory hides an answer that says something of us and nothing to our caller.
+	errDirectory = fault.New(fault.Internal, "INTERNAL", "internal error")
+)
+
+// Get asks auth for a customer.
+func (c customers) Get(ctx context.Context, id payments.CustomerID) (payments.Customer, error) {
+	resp, err := c.auth.GetUser(ctx, &authv1.GetUserRequest{UserId: string(id)})
+	switch {
+	case err == nil:
+		return payments.Customer{
+			ID: payments.CustomerID(resp.GetUserId()), Active: resp.GetActive(), Role: role(resp.GetRole()),
+		}, nil
+	case errors.Is(err, errUserNotFound):
+		return payments.Customer{}, payments.ErrCustomerNotFound.With("customer_id", string(id)).Because(err)
+	case ctx.Err() != nil:
+		// Our own caller is out of time or gone.
+		return payments.Customer{}, fmt.Errorf("ask auth for a customer: %w", context.Cause(ctx))
+	}
+	switch fault.KindOf(err) {
+	case fault.Unavailable, fault.DeadlineExceeded, fault.Canceled, fault.ResourceExhausted:
+		return payments.Customer{}, payments.ErrUpstreamUnavailable.Because(err)
+	default:
+		return payments.Customer{}, errDirectory.Because(fmt.Errorf("ask auth for a customer: %w", err))
+	}
+}
+
+func role(r authv1.Role) payments.Role {
+	if r == authv1.Role_ROLE_ADMIN {
+		return payments.RoleAdmin
+	}
+	return payments.RoleMember
+}

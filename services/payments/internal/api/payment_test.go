@@ -1,0 +1,351 @@
+package api_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+
+	paymentsv1 "github.com/concordat-dev/concordat/gen/go/payments/v1"
+	"github.com/concordat-dev/concordat/kit/kittest"
+	"github.com/concordat-dev/concordat/services/payments/internal/payments"
+)
+
+func TestAChargeIsAnsweredWithThePayment(t *testing.T) {
+	t.Parallel()
+	s := start(t, t.TempDir())
+	for name, client := range map[string]paymentsv1.PaymentServiceClient{
+		"customer":      s.as(ann),
+		"administrator": s.as(bob, "payments.admin"),
+		"service":       s.orders(),
+	} {
+		var header metadata.MD
+		resp, err := client.Charge(limit(t), request("k-"+name), grpc.Header(&header))
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if v := header.Get("idempotency-replayed"); len(v) != 0 {
+			t.Errorf("%s: a first charge has the header %q", name, v)
+		}
+		p := resp.GetPayment()
+		if p.GetPaymentId() == "" || p.GetCreatedAt().AsTime().IsZero() {
+			t.Errorf("%s: no id or no time in %v", name, p)
+		}
+		wantEqual(t, p, &paymentsv1.Payment{
+			PaymentId: p.GetPaymentId(), OrderId: "X1", CustomerId: ann, AmountCents: 150, Currency: "EUR",
+			State:    paymentsv1.PaymentState_PAYMENT_STATE_CAPTURED,
+			Metadata: map[string]string{"cart": "7"}, CreatedAt: p.GetCreatedAt(),
+		})
+	}
+	s.verify(t)
+}
+
+func TestARepeatedChargeIsAnsweredWithTheFirstPaymentAndSaysSo(t *testing.T) {
+	t.Parallel()
+	s := start(t, t.TempDir())
+	first, err := s.as(ann).Charge(limit(t), request("k"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, change := range map[string]func(){
+		"nothing has changed":        func() {},
+		"the customer is locked now": func() { s.customers.set(ann, false) },
+		"auth does not answer": func() {
+			s.customers.setAnswer(func(context.Context) error { return payments.ErrUpstreamUnavailable })
+		},
+	} {
+		change()
+		var header metadata.MD
+		again, err := s.as(ann).Charge(limit(t), request("k"), grpc.Header(&header))
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		wantEqual(t, again, first)
+		if v := header.Get("idempotency-replayed"); len(v) != 1 || v[0] != "true" {
+			t.Errorf("%s: the header is %q", name, v)
+		}
+	}
+	s.verify(t)
+}
+
+func TestARepeatedChargeWithItsCustomerIdInCapitalsIsTheSame(t *testing.T) {
+	t.Parallel()
+	s := start(t, t.TempDir())
+	first := charge(t, s, "k")
+	again := charge(t, s, "k", func(r *paymentsv1.ChargeRequest) { r.CustomerId = strings.ToUpper(ann) })
+	wantEqual(t, again, first)
+	resp, err := s.orders().GetPayment(limit(t), &paymentsv1.GetPaymentRequest{PaymentId: strings.ToUpper(first.GetPaymentId())})
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantEqual(t, resp.GetPayment(), first)
+}
+
+func TestAChargeThatBreaksTheRulesNamesTheField(t *testing.T) {
+	t.Parallel()
+	s := start(t, t.TempDir())
+	long := strings.Repeat("x", 1000)
+	for name, c := range map[string]struct {
+		change func(*paymentsv1.ChargeRequest)
+		field  string
+	}{
+		"an amount of 49":               {func(r *paymentsv1.ChargeRequest) { r.AmountCents = 49 }, "amount_cents"},
+		"an amount of 100000000":        {func(r *paymentsv1.ChargeRequest) { r.AmountCents = 100000000 }, "amount_cents"},
+		"an amount of 0":                {func(r *paymentsv1.ChargeRequest) { r.AmountCents = 0 }, "amount_cents"},
+		"an amount below 0":             {func(r *paymentsv1.ChargeRequest) { r.AmountCents = -150 }, "amount_cents"},
+		"a currency EURO":               {func(r *paymentsv1.ChargeRequest) { r.Currency = "EURO" }, "currency"},
+		"a currency in small letters":   {func(r *paymentsv1.ChargeRequest) { r.Currency = "eur" }, "currency"},
+		"no currency":                   {func(r *paymentsv1.ChargeRequest) { r.Currency = "" }, "currency"},
+		"no key":                        {func(r *paymentsv1.ChargeRequest) { r.IdempotencyKey = "" }, "idempotency_key"},
+		"a key of 256 characters":       {func(r *paymentsv1.ChargeRequest) { r.IdempotencyKey = long[:256] }, "idempotency_key"},
+		"a key with a NUL":              {func(r *paymentsv1.ChargeRequest) { r.IdempotencyKey = "a\x00b" }, "idempotency_key"},
+		"a key with a space":            {func(r *paymentsv1.ChargeRequest) { r.IdempotencyKey = "a b" }, "idempotency_key"},
+		"no order":                      {func(r *paymentsv1.ChargeRequest) { r.OrderId = "" }, "order_id"},
+		"an order of 65 characters":     {func(r *paymentsv1.ChargeRequest) { r.OrderId = long[:65] }, "order_id"},
+		"no customer":                   {func(r *paymentsv1.ChargeRequest) { r.CustomerId = "" }, "customer_id"},
+		"a customer that is no UUID":    {func(r *paymentsv1.ChargeRequest) { r.CustomerId = "ann" }, "customer_id"},
+		"33 entries of metadata":        {many, "metadata"},
+		"metadata with an empty key":    {func(r *paymentsv1.ChargeRequest) { r.Metadata = map[string]string{"": "v"} }, `metadata[""]`},
+		"metadata with too long values": {func(r *paymentsv1.ChargeRequest) { r.Metadata = map[string]string{"k": long[:513]} }, `metadata["k"]`},
+	} {
+		req := request("k")
+		c.change(req)
+		_, err := s.orders().Charge(limit(t), req)
+		f := kittest.WantFault(t, err, codes.InvalidArgument, "INVALID_REQUEST")
+		if v := f.Violations(); len(v) == 0 || v[0].Field != c.field {
+			t.Errorf("%s: the violations are %v, want one of %s", name, v, c.field)
+		}
+	}
+	_, err := s.orders().Charge(limit(t), &paymentsv1.ChargeRequest{})
+	f := kittest.WantFault(t, err, codes.InvalidArgument, "INVALID_REQUEST")
+	kittest.WantViolations(t, f, "amount_cents", "currency", "customer_id", "idempotency_key", "order_id")
+	if s.customers.requests != 0 {
+		t.Errorf("the customer was asked for %d times", s.customers.requests)
+	}
+}
+
+func many(r *paymentsv1.ChargeRequest) {
+	for i := range 33 {
+		r.Metadata[fmt.Sprint("key", i)] = ""
+	}
+	delete(r.Metadata, "cart")
+}
+
+func TestTheSmallestAndTheLargestChargeAreTaken(t *testing.T) {
+	t.Parallel()
+	s := start(t, t.TempDir())
+	charge(t, s, "k1", func(r *paymentsv1.ChargeRequest) { r.AmountCents = 50 })
+	charge(t, s, "k2", func(r *paymentsv1.ChargeRequest) { r.AmountCents = 99999999 })
+	charge(t, s, strings.Repeat("k", 255))
+	s.verify(t)
+}
+
+func TestARefusedChargeSaysWhy(t *testing.T) {
+	t.Parallel()
+	s := start(t, t.TempDir())
+	charge(t, s, "used")
+	s.customers.set(bob, false)
+	for name, c := range map[string]struct {
+		change   func(*paymentsv1.ChargeRequest)
+		code     codes.Code
+		reason   string
+		domain   string
+		metadata map[string]string
+		field    string
+	}{
+		"a currency that does not exist": {
+			func(r *paymentsv1.ChargeRequest) { r.Currency = "ZZZ" },
+			codes.InvalidArgument, "CURRENCY_UNKNOWN", "payments.v1", nil, "currency",
+		},
+		"a customer that does not exist": {
+			func(r *paymentsv1.ChargeRequest) { r.CustomerId = nobody },
+			codes.NotFound, "CUSTOMER_NOT_FOUND", "payments.v1", map[string]string{"customer_id": nobody}, "",
+		},
+		"a customer who is locked": {
+			ofBob,
+			codes.FailedPrecondition, "CUSTOMER_INACTIVE", "payments.v1", map[string]string{"customer_id": bob}, "",
+		},
+		"the same key with another amount": {
+			func(r *paymentsv1.ChargeRequest) { r.IdempotencyKey, r.AmountCents = "used", 151 },
+			codes.FailedPrecondition, "IDEMPOTENCY_KEY_REUSED", "payments.v1", nil, "",
+		},
+	} {
+		req := request("fresh-" + strings.ReplaceAll(name, " ", "-"))
+		c.change(req)
+		_, err := s.orders().Charge(limit(t), req)
+		f := kittest.WantFault(t, err, c.code, c.reason)
+		if f.Domain() != c.domain {
+			t.Errorf("%s: the domain is %q, want %q", name, f.Domain(), c.domain)
+		}
+		for k, want := range c.metadata {
+			if got := f.Metadata()[k]; got != want {
+				t.Errorf("%s: %s is %q, want %q", name, k, got, want)
+			}
+		}
+		if c.field != "" {
+			kittest.WantViolations(t, f, c.field)
+		}
+	}
+	s.verify(t)
+}
+
+func TestAChargeWhileAuthDoesNotAnswerIsUnavailable(t *testing.T) {
+	t.Parallel()
+	s := start(t, t.TempDir())
+	s.customers.setAnswer(func(context.Context) error { return payments.ErrUpstreamUnavailable })
+	_, err := s.orders().Charge(limit(t), request("k"))
+	f := kittest.WantFault(t, err, codes.Unavailable, "UPSTREAM_UNAVAILABLE")
+	if f.Domain() != "policy.v1" || f.Metadata()["upstream"] != "auth" {
+		t.Errorf("domain %q, metadata %v", f.Domain(), f.Metadata())
+	}
+	// Nothing was stored: the same key charges once auth is back.
+	s.customers.setAnswer(nil)
+	var header metadata.MD
+	if _, err := s.orders().Charge(limit(t), request("k"), grpc.Header(&header)); err != nil {
+		t.Fatal(err)
+	}
+	if v := header.Get("idempotency-replayed"); len(v) != 0 {
+		t.Errorf("the header is %q", v)
+	}
+	s.verify(t)
+}
+
+func TestWhatBreaksInsideIsNotShown(t *testing.T) {
+	t.Parallel()
+	s := start(t, t.TempDir())
+	s.customers.setAnswer(func(context.Context) error { return errors.New("the secret of the house") })
+	_, err := s.orders().Charge(limit(t), request("k"))
+	kittest.WantFault(t, err, codes.Internal, "INTERNAL")
+	if strings.Contains(err.Error(), "secret") {
+		t.Errorf("the text is %q", err)
+	}
+}
+
+func TestWhoMayNotChargeIsRefused(t *testing.T) {
+	t.Parallel()
+	s := start(t, t.TempDir())
+	for name, c := range map[string]struct {
+		conn   *grpc.ClientConn
+		code   codes.Code
+		reason string
+	}{
+		"nobody":                       {s.Anonymous(), codes.Unauthenticated, "CREDENTIALS_MISSING"},
+		"a user without the scope":     {s.As(ann, "payments.read"), codes.PermissionDenied, "SCOPE_MISSING"},
+		"another user":                 {s.As(bob, "payments.write"), codes.PermissionDenied, "NOT_SELF"},
+		"a token that nobody has made": {s.WithToken("nonsense"), codes.Unauthenticated, "TOKEN_INVALID"},
+	} {
+		_, err := paymentsv1.NewPaymentServiceClient(c.conn).Charge(limit(t), request("k"))
+		t.Log(name)
+		kittest.WantFault(t, err, c.code, c.reason)
+	}
+}
+
+func TestAThousandEqualChargesAtOnceAreOnePaymentAndAThousandEqualAnswers(t *testing.T) {
+	t.Parallel()
+	const n = 1000
+	s := start(t, t.TempDir())
+	// Every other one comes from the customer, whose keys are not those of the service.
+	clients := []paymentsv1.PaymentServiceClient{s.orders(), s.as(ann)}
+	type answer struct {
+		payment  *paymentsv1.Payment
+		replayed bool
+	}
+	answers, errs := make([]answer, n), make([]error, n)
+	ctx := limit(t)
+	var wg sync.WaitGroup
+	for i := range n {
+		wg.Go(func() {
+			var header metadata.MD
+			resp, err := clients[i%2].Charge(ctx, request("k"), grpc.Header(&header))
+			answers[i], errs[i] = answer{resp.GetPayment(), len(header.Get("idempotency-replayed")) == 1}, err
+		})
+	}
+	wg.Wait()
+	if err := errors.Join(errs...); err != nil {
+		t.Fatal(err)
+	}
+	made := [2]int{}
+	for i, a := range answers {
+		if !a.replayed {
+			made[i%2]++
+		}
+		if !proto.Equal(a.payment, answers[i%2].payment) {
+			t.Fatalf("charge %d got %v, charge %d got %v", i, a.payment, i%2, answers[i%2].payment)
+		}
+	}
+	if made != [2]int{1, 1} {
+		t.Errorf("%v charges were no replay, want one of each caller", made)
+	}
+	list, err := s.orders().ListPayments(ctx, &paymentsv1.ListPaymentsRequest{})
+	if err != nil || len(list.GetPayments()) != 2 {
+		t.Errorf("%d payments, %v; want one of each caller", len(list.GetPayments()), err)
+	}
+	s.verify(t)
+}
+
+func TestAPaymentIsShownToThoseWhoMaySeeIt(t *testing.T) {
+	t.Parallel()
+	s := start(t, t.TempDir())
+	want := charge(t, s, "k")
+	for name, client := range map[string]paymentsv1.PaymentServiceClient{
+		"its customer":     s.as(ann),
+		"an administrator": s.as(bob, "payments.admin"),
+		"a service":        s.orders(),
+	} {
+		resp, err := client.GetPayment(limit(t), &paymentsv1.GetPaymentRequest{PaymentId: want.GetPaymentId()})
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		wantEqual(t, resp.GetPayment(), want)
+	}
+}
+
+func TestAPaymentOfAnotherIsAsGoodAsMissing(t *testing.T) {
+	t.Parallel()
+	s := start(t, t.TempDir())
+	theirs := charge(t, s, "k").GetPaymentId()
+	answer := func(id string) proto.Message {
+		_, err := s.as(bob).GetPayment(limit(t), &paymentsv1.GetPaymentRequest{PaymentId: id})
+		kittest.WantFault(t, err, codes.NotFound, "PAYMENT_NOT_FOUND")
+		return withoutRequest(t, err)
+	}
+	wantEqual(t, answer(theirs), answer(nobody))
+}
+
+// withoutRequest returns the status of err without the detail that is of each call.
+func withoutRequest(t *testing.T, err error) proto.Message {
+	t.Helper()
+	p := status.Convert(err).Proto()
+	kept := p.GetDetails()[:0]
+	for _, d := range p.GetDetails() {
+		if !d.MessageIs(&errdetails.RequestInfo{}) {
+			kept = append(kept, d)
+		}
+	}
+	if len(kept) == 0 {
+		t.Fatal("the status has no details")
+	}
+	p.Details = kept
+	return p
+}
+
+func TestGetPaymentWantsAnID(t *testing.T) {
+	t.Parallel()
+	s := start(t, t.TempDir())
+	for _, id := range []string{"", "1", nobody + "0"} {
+		_, err := s.orders().GetPayment(limit(t), &paymentsv1.GetPaymentRequest{PaymentId: id})
+		f := kittest.WantFault(t, err, codes.InvalidArgument, "INVALID_REQUEST")
+		kittest.WantViolations(t, f, "payment_id")
+	}
+}

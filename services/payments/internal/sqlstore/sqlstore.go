@@ -1,0 +1,138 @@
+// Package sqlstore keeps payments in the embedded SQL database of the service.
+//
+// What is promised: a payment, its two entries, the balances, the key that it was claimed with and its event are
+// committed together, and are on the disk when Capture returns nil. Which call makes a payment is decided by the primary
+// key of idempotency_keys and by nothing that was read before. Entries cannot be changed or removed: the database refuses
+// it.
+package sqlstore
+
+import (
+	"context"
+	"database/sql"
+	"embed"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/concordat-dev/concordat/kit/clock"
+	"github.com/concordat-dev/concordat/kit/eventlog"
+	"github.com/concordat-dev/concordat/kit/sqldb"
+	"github.com/concordat-dev/concordat/services/payments/internal/payments"
+)
+
+// File is the name of the database in the data directory.
+const File = "payments.db"
+
+// pageKeySize is the size of the key of page tokens, in bytes.
+const pageKeySize = 32
+
+//go:embed migrations/*.sql
+var migrations embed.FS
+
+// Options say which store to open. All fields are required.
+type Options struct {
+	// Dir is the data directory. It is made if it does not exist, and belongs to one process.
+	Dir string
+	// Clock stamps accounts and paces the event log.
+	Clock clock.Clock
+	// Random is where keys of tokens come from. It is read when the store is made.
+	Random io.Reader
+	// NewID returns a new UUIDv7 in its canonical form, for accounts. It is safe for concurrent use.
+	NewID func() string
+}
+
+// Store keeps payments. It is safe for concurrent use.
+type Store struct {
+	db      *sqldb.DB
+	log     *eventlog.Log
+	clock   clock.Clock
+	newID   func() string
+	pageKey []byte
+}
+
+var _ payments.Store = (*Store)(nil)
+
+// Open opens the store, making it if need be. It returns sqldb.ErrLocked if another process has it, and
+// sqldb.ErrNewerSchema if a newer program wrote it.
+func Open(ctx context.Context, opts Options) (*Store, error) {
+	if opts.Random == nil || opts.NewID == nil {
+		return nil, errors.New("a source of randomness and of ids is required")
+	}
+	db, err := sqldb.Open(ctx, sqldb.Options{
+		Dir:   opts.Dir,
+		File:  File,
+		Clock: opts.Clock,
+		Migrations: []sqldb.Set{
+			eventlog.Migrations(),
+			{Name: "payments", FS: migrations, Dir: "migrations"},
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{db: db, clock: opts.Clock, newID: opts.NewID}
+	if err := s.prepare(ctx, opts.Random); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return s, nil
+}
+
+func (s *Store) prepare(ctx context.Context, random io.Reader) (err error) {
+	if s.log, err = eventlog.Open(ctx, s.db, eventlog.Options{Clock: s.clock, Rand: random}); err != nil {
+		return err
+	}
+	if s.pageKey, err = s.loadPageKey(ctx, random); err != nil {
+		return fmt.Errorf("key of page tokens: %w", err)
+	}
+	return nil
+}
+
+// loadPageKey reads the key of page tokens, and makes it if there is none.
+func (s *Store) loadPageKey(ctx context.Context, random io.Reader) ([]byte, error) {
+	var key []byte
+	read := func(q sqldb.Querier) error {
+		return q.QueryRowContext(ctx, `SELECT page_key FROM payments_meta WHERE id = 1`).Scan(&key)
+	}
+	err := s.db.Read(ctx, read)
+	if !errors.Is(err, sql.ErrNoRows) {
+		return key, err
+	}
+	made := make([]byte, pageKeySize)
+	if _, err := io.ReadFull(random, made); err != nil {
+		return nil, err
+	}
+	err = s.db.Write(ctx, func(tx *sqldb.Tx) error {
+		const insert = `INSERT INTO payments_meta (id, page_key) VALUES (1, $1) ON CONFLICT DO NOTHING`
+		if _, err := tx.ExecContext(ctx, insert, made); err != nil {
+			return err
+		}
+		return read(tx)
+	})
+	return key, err
+}
+
+// PageKey returns the key of page tokens, the same for as long as the database lives.
+func (s *Store) PageKey() []byte { return append([]byte(nil), s.pageKey...) }
+
+// Run serves the subscriptions until ctx ends, and then returns nil. It returns an error when the event log cannot be
+// read, and sqldb.ErrStorageFailed when the storage failed during a commit: what is on the disk is known again when the
+// store is opened anew, so the process should end. A store runs once.
+func (s *Store) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	log := make(chan error, 1)
+	go func() { log <- s.log.Run(ctx) }()
+	select {
+	case err := <-log:
+		return err
+	case <-s.db.Failed():
+		cancel()
+		return errors.Join(sqldb.ErrStorageFailed, <-log)
+	}
+}
+
+// Healthy returns an error when the store cannot be read or written.
+func (s *Store) Healthy(ctx context.Context) error { return s.db.Healthy(ctx) }
+
+// Close waits for the calls under way and closes the store. End Run first. Closing twice is allowed.
+func (s *Store) Close() error { return s.db.Close() }

@@ -1,0 +1,74 @@
+// Package app builds the users service from its settings and runs it: in a process of its own, or among others in one.
+package app
+
+import (
+	"context"
+	"fmt"
+	"net"
+
+	"github.com/concordat-dev/concordat/kit"
+	"github.com/concordat-dev/concordat/kit/settings"
+	"github.com/concordat-dev/concordat/services/users/internal/api"
+	"github.com/concordat-dev/concordat/services/users/internal/sqlstore"
+	"github.com/concordat-dev/concordat/services/users/internal/users"
+)
+
+// Name is the name of the service: in its certificate, in its settings and in the log.
+const Name = "users"
+
+// Settings are the service's own.
+type Settings struct {
+	Listen settings.Address `help:"Address to serve gRPC on. Peers come with certificates, people through the gateway." default:"127.0.0.1:50052"`
+	Data   string           `help:"Data directory. It is made when it is missing, and belongs to one process at a time." default:".concordat/users"`
+	Auth   string           `help:"Where auth is: its keys verify the access tokens of users. Fetched when the first token comes, so auth may start later." default:"dns:///127.0.0.1:50051"`
+
+	// Listener is used instead of Listen where it is set. New takes it over.
+	Listener net.Listener `kong:"-"`
+}
+
+// Validate finds settings that cannot be meant.
+func (s *Settings) Validate() []settings.Problem {
+	return settings.Required(&s.Listen, &s.Data, &s.Auth)
+}
+
+// Config is all settings of a process that runs the service.
+type Config struct {
+	Settings   `embed:""`
+	kit.Common `embed:""`
+}
+
+// Validate finds settings that cannot be meant.
+func (c *Config) Validate() []settings.Problem {
+	return append(c.Settings.Validate(), c.Common.Validate()...)
+}
+
+// New builds the service with all that can fail: the listener is open, the data directory locked and its schema up to
+// date. It serves once Run is called.
+func New(ctx context.Context, cfg Config, deps kit.Deps) (*kit.Host, error) {
+	return kit.NewHost(ctx, kit.HostConfig{
+		Name: Name, Listen: cfg.Listen, Listener: cfg.Listener, Common: cfg.Common, Deps: deps,
+	}, func(h *kit.Host) error {
+		store, err := sqlstore.Open(ctx, sqlstore.Options{Dir: cfg.Data, Clock: h.Clock, Random: h.Random})
+		if err != nil {
+			return fmt.Errorf("--data: %w", err)
+		}
+		h.OnClose(store.Close)
+		h.Beside(store.Run)
+		auth, err := dialAuth(cfg.Auth, h.Identity)
+		if err != nil {
+			return fmt.Errorf("--auth: %w", err)
+		}
+		h.OnClose(auth.Close)
+		return h.Serves(h.Verifier(keys(auth)), map[string]func(context.Context) error{"store": store.Healthy},
+			api.New(users.NewService(store, h.Clock, h.NewID), store.PageKey()).Register)
+	})
+}
+
+// Run builds the service and runs it until ctx ends.
+func Run(ctx context.Context, cfg Config, deps kit.Deps) error {
+	h, err := New(ctx, cfg, deps)
+	if err != nil {
+		return err
+	}
+	return h.Run(ctx)
+}

@@ -1,0 +1,119 @@
+// Package sqlstore keeps users in the embedded database of the service.
+//
+// A user, the claim of the request that made it, the total and the event USER_CREATED are written by one transaction. The
+// unique indexes decide who gets an id, an email and a request id; nothing is looked up first.
+package sqlstore
+
+import (
+	"context"
+	"embed"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/concordat-dev/concordat/kit/clock"
+	"github.com/concordat-dev/concordat/kit/eventlog"
+	"github.com/concordat-dev/concordat/kit/sqldb"
+	"github.com/concordat-dev/concordat/services/users/internal/users"
+)
+
+//go:embed migrations/*.sql
+var migrations embed.FS
+
+// file is the name of the database in the data directory.
+const file = "users.db"
+
+// pageKeySize is how many random bytes the key of the page tokens has.
+const pageKeySize = 32
+
+// Options say which store to open.
+type Options struct {
+	// Dir is the data directory, which belongs to this process alone while the store is open. It is made if it is missing.
+	Dir string
+	// Clock stamps events and tells how long a write has been going on. Required.
+	Clock clock.Clock
+	// Random is where keys come from when the store is made. Required.
+	Random io.Reader
+	// Readers is how many reads run at once. Zero means the default of kit/sqldb.
+	Readers int
+}
+
+// Store keeps users in SQLite. It is safe for concurrent use.
+type Store struct {
+	db      *sqldb.DB
+	log     *eventlog.Log
+	pageKey []byte
+}
+
+var _ users.Store = (*Store)(nil)
+
+// Open opens the store in a data directory, makes it if there is none, and brings its schema up to date. It returns
+// sqldb.ErrLocked when another process has it open and sqldb.ErrNewerSchema when a newer program wrote it.
+func Open(ctx context.Context, opts Options) (*Store, error) {
+	db, err := sqldb.Open(ctx, sqldb.Options{
+		Dir:     opts.Dir,
+		File:    file,
+		Clock:   opts.Clock,
+		Readers: opts.Readers,
+		Migrations: []sqldb.Set{
+			eventlog.Migrations(),
+			{Name: "users", FS: migrations, Dir: "migrations"},
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{db: db}
+	if err := s.load(ctx, opts); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return s, nil
+}
+
+// load reads what the store needs beside its rows.
+func (s *Store) load(ctx context.Context, opts Options) error {
+	var err error
+	if s.log, err = eventlog.Open(ctx, s.db, eventlog.Options{Clock: opts.Clock, Rand: opts.Random}); err != nil {
+		return err
+	}
+	if s.pageKey, err = s.secret(ctx, "page_key", opts.Random); err != nil {
+		return fmt.Errorf("key of the page tokens: %w", err)
+	}
+	return nil
+}
+
+// secret returns random bytes that are made the first time and stay the same from then on.
+func (s *Store) secret(ctx context.Context, name string, random io.Reader) ([]byte, error) {
+	fresh := make([]byte, pageKeySize)
+	if _, err := io.ReadFull(random, fresh); err != nil {
+		return nil, fmt.Errorf("read randomness: %w", err)
+	}
+	var kept []byte
+	err := s.db.Write(ctx, func(tx *sqldb.Tx) error {
+		if _, err := tx.ExecContext(ctx, `INSERT INTO meta (name, value) VALUES ($1, $2) ON CONFLICT DO NOTHING`, name, fresh); err != nil {
+			return err
+		}
+		return tx.QueryRowContext(ctx, `SELECT value FROM meta WHERE name = $1`, name).Scan(&kept)
+	})
+	return kept, err
+}
+
+// PageKey returns the key with which page tokens are sealed: random, made with the store, the same after a restart.
+func (s *Store) PageKey() []byte { return append([]byte(nil), s.pageKey...) }
+
+// Healthy returns an error when the store cannot be read or written.
+func (s *Store) Healthy(ctx context.Context) error { return s.db.Healthy(ctx) }
+
+// Run watches over the storage until ctx ends. It returns sqldb.ErrStorageFailed when the storage failed during a commit:
+// what is on the disk is known again when the store is opened anew, so the process should end.
+func (s *Store) Run(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-s.db.Failed():
+		return sqldb.ErrStorageFailed
+	}
+}
+
+// Close waits for what is under way, closes the database and gives the data directory free. Closing twice is allowed.
+func (s *Store) Close() error { return s.db.Close() }
