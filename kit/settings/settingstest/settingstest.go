@@ -10,8 +10,8 @@ import (
 )
 
 // CheckSample fails t for each CONCORDAT_* variable that the .env file at path assigns and that is not among
-// the known names, and for each known name that the sample lacks. An assignment in a comment ("#
-// CONCORDAT_USERS_LISTEN=…") counts too: that is how a sample shows a default. known is what
+// the known names, and for each known name that the sample lacks. An assignment that is commented out
+// counts too: that is how a sample shows a default. known is what
 // settings.KnownNames returned, for one program or for several.
 func CheckSample(t testing.TB, path string, known ...[]string) {
 	t.Helper()
