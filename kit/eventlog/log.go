@@ -148,7 +148,8 @@ func (l *Log) signal() {
 
 // Run serves the subscriptions until ctx ends, and then returns nil: it reads what was committed and hands it to
 // those who want it. Subscriptions end with ErrStopped when it returns. It returns an error when the log cannot be
-// read, or when Run was called before: a Log runs once.
+// read or was run before, and sqldb.ErrStorageFailed when the storage failed during a commit: what is on the disk is known
+// again when the database is opened anew, so the process should end.
 func (l *Log) Run(ctx context.Context) error {
 	l.mu.Lock()
 	if l.running || l.stopped {
@@ -172,6 +173,8 @@ func (l *Log) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-l.wake:
+		case <-l.db.Failed():
+			return sqldb.ErrStorageFailed
 		case <-poll:
 			poll = l.clock.After(l.poll)
 		}

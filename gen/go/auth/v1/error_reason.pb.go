@@ -45,7 +45,7 @@ const (
 	ErrorReason_ERROR_REASON_ETAG_MISMATCH ErrorReason = 8
 	// FAILED_PRECONDITION: the account is in a state from which the change is not possible. Metadata: state.
 	ErrorReason_ERROR_REASON_STATE_CONFLICT ErrorReason = 9
-	// FAILED_PRECONDITION: the request_id was used for a sign-up with other content.
+	// FAILED_PRECONDITION: the request_id was used for a request with other content.
 	ErrorReason_ERROR_REASON_REQUEST_ID_REUSED ErrorReason = 10
 	// ABORTED: a sign-up with this email is under way. RetryInfo says when to come back.
 	ErrorReason_ERROR_REASON_SIGN_UP_IN_PROGRESS ErrorReason = 11

@@ -33,7 +33,8 @@ const (
 // SessionService is what people use: signing up, in and out.
 type SessionServiceClient interface {
 	// Makes an account and its profile. Safe to repeat with the same request_id: the second call finishes what the first
-	// one left, or answers the same. The account can be used once the call returns.
+	// one left, or answers the same, for 24 hours after the account was made. The account can be used once the call
+	// returns.
 	//
 	// Errors: ALREADY_EXISTS EMAIL_TAKEN; FAILED_PRECONDITION REQUEST_ID_REUSED; ABORTED SIGN_UP_IN_PROGRESS;
 	// PERMISSION_DENIED ADMIN_CODE_INVALID; UNAVAILABLE policy.v1 UPSTREAM_UNAVAILABLE when users.v1 does not answer
@@ -55,7 +56,8 @@ type SessionServiceClient interface {
 	SignOut(ctx context.Context, in *SignOutRequest, opts ...grpc.CallOption) (*SignOutResponse, error)
 	// Changes the caller's password and closes every other session of theirs. Safe to repeat with the same request_id.
 	//
-	// Errors: UNAUTHENTICATED INVALID_CREDENTIALS when the current password is wrong; NOT_FOUND USER_NOT_FOUND.
+	// Errors: UNAUTHENTICATED INVALID_CREDENTIALS when the current password is wrong; NOT_FOUND USER_NOT_FOUND;
+	// PERMISSION_DENIED ACCOUNT_LOCKED, ACCOUNT_DEACTIVATED; FAILED_PRECONDITION REQUEST_ID_REUSED.
 	ChangePassword(ctx context.Context, in *ChangePasswordRequest, opts ...grpc.CallOption) (*ChangePasswordResponse, error)
 }
 
@@ -124,7 +126,8 @@ func (c *sessionServiceClient) ChangePassword(ctx context.Context, in *ChangePas
 // SessionService is what people use: signing up, in and out.
 type SessionServiceServer interface {
 	// Makes an account and its profile. Safe to repeat with the same request_id: the second call finishes what the first
-	// one left, or answers the same. The account can be used once the call returns.
+	// one left, or answers the same, for 24 hours after the account was made. The account can be used once the call
+	// returns.
 	//
 	// Errors: ALREADY_EXISTS EMAIL_TAKEN; FAILED_PRECONDITION REQUEST_ID_REUSED; ABORTED SIGN_UP_IN_PROGRESS;
 	// PERMISSION_DENIED ADMIN_CODE_INVALID; UNAVAILABLE policy.v1 UPSTREAM_UNAVAILABLE when users.v1 does not answer
@@ -146,7 +149,8 @@ type SessionServiceServer interface {
 	SignOut(context.Context, *SignOutRequest) (*SignOutResponse, error)
 	// Changes the caller's password and closes every other session of theirs. Safe to repeat with the same request_id.
 	//
-	// Errors: UNAUTHENTICATED INVALID_CREDENTIALS when the current password is wrong; NOT_FOUND USER_NOT_FOUND.
+	// Errors: UNAUTHENTICATED INVALID_CREDENTIALS when the current password is wrong; NOT_FOUND USER_NOT_FOUND;
+	// PERMISSION_DENIED ACCOUNT_LOCKED, ACCOUNT_DEACTIVATED; FAILED_PRECONDITION REQUEST_ID_REUSED.
 	ChangePassword(context.Context, *ChangePasswordRequest) (*ChangePasswordResponse, error)
 	mustEmbedUnimplementedSessionServiceServer()
 }

@@ -28,9 +28,9 @@ type UserEventType int32
 const (
 	// Never sent.
 	UserEventType_USER_EVENT_TYPE_UNSPECIFIED UserEventType = 0
-	// A session was opened with the right password.
+	// The right password was given: to open a session, or to be checked.
 	UserEventType_USER_EVENT_TYPE_LOGIN UserEventType = 1
-	// A password was wrong.
+	// A password was wrong, or right while the account may not be used.
 	UserEventType_USER_EVENT_TYPE_LOGIN_FAILED UserEventType = 2
 	// The account was made and can be used.
 	UserEventType_USER_EVENT_TYPE_SIGNED_UP UserEventType = 3

@@ -114,22 +114,8 @@ func (s *Store) loadPageKey(ctx context.Context, random io.Reader) ([]byte, erro
 // PageKey returns the key of page tokens, the same for as long as the database lives.
 func (s *Store) PageKey() []byte { return append([]byte(nil), s.pageKey...) }
 
-// Run serves the subscriptions until ctx ends, and then returns nil. It returns an error when the event log cannot be
-// read, and sqldb.ErrStorageFailed when the storage failed during a commit: what is on the disk is known again when the
-// store is opened anew, so the process should end. A store runs once.
-func (s *Store) Run(ctx context.Context) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	log := make(chan error, 1)
-	go func() { log <- s.log.Run(ctx) }()
-	select {
-	case err := <-log:
-		return err
-	case <-s.db.Failed():
-		cancel()
-		return errors.Join(sqldb.ErrStorageFailed, <-log)
-	}
-}
+// Run serves the subscriptions until ctx ends; see eventlog.Log.Run. A store runs once.
+func (s *Store) Run(ctx context.Context) error { return s.log.Run(ctx) }
 
 // Healthy returns an error when the store cannot be read or written.
 func (s *Store) Healthy(ctx context.Context) error { return s.db.Healthy(ctx) }

@@ -104,16 +104,8 @@ func (s *Store) PageKey() []byte { return append([]byte(nil), s.pageKey...) }
 // Healthy returns an error when the store cannot be read or written.
 func (s *Store) Healthy(ctx context.Context) error { return s.db.Healthy(ctx) }
 
-// Run watches over the storage until ctx ends. It returns sqldb.ErrStorageFailed when the storage failed during a commit:
-// what is on the disk is known again when the store is opened anew, so the process should end.
-func (s *Store) Run(ctx context.Context) error {
-	select {
-	case <-ctx.Done():
-		return nil
-	case <-s.db.Failed():
-		return sqldb.ErrStorageFailed
-	}
-}
+// Run serves the event log until ctx ends; see eventlog.Log.Run. A store runs once.
+func (s *Store) Run(ctx context.Context) error { return s.log.Run(ctx) }
 
 // Close waits for what is under way, closes the database and gives the data directory free. Closing twice is allowed.
 func (s *Store) Close() error { return s.db.Close() }

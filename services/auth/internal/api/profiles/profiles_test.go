@@ -1,0 +1,177 @@
+package profiles_test
+
+import (
+	"context"
+	"errors"
+	"net"
+	"testing"
+	"time"
+
+	usersv1 "github.com/concordat-dev/concordat/gen/go/users/v1"
+	"github.com/concordat-dev/concordat/kit/fault"
+	"github.com/concordat-dev/concordat/kit/grpcfault"
+	"github.com/concordat-dev/concordat/services/auth/internal/api/profiles"
+	"github.com/concordat-dev/concordat/services/auth/internal/api/userstest"
+	"github.com/concordat-dev/concordat/services/auth/internal/auth"
+)
+
+const (
+	ann = "0197a000-0000-7000-8000-00000000000a"
+	bob = "0197a000-0000-7000-8000-00000000000b"
+)
+
+func ada() auth.Profile {
+	return auth.Profile{UserID: ann, Email: "Ada@example.com", DisplayName: "Ada"}
+}
+
+func start(t *testing.T) (*userstest.Server, profiles.Profiles) {
+	t.Helper()
+	users := userstest.Start(t, t.TempDir())
+	return users, dial(t, users, users.Target())
+}
+
+func dial(t *testing.T, users *userstest.Server, target string) profiles.Profiles {
+	t.Helper()
+	conn, err := profiles.Dial(target, users.Identity("auth"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	return profiles.New(conn)
+}
+
+func TestAProfileIsMadeOnce(t *testing.T) {
+	t.Parallel()
+	users, p := start(t)
+	for range 2 {
+		if err := p.Create(t.Context(), ada()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	all := users.Users()
+	if u := all[ann]; len(all) != 1 || u.GetEmail() != "Ada@example.com" || u.GetDisplayName() != "Ada" {
+		t.Errorf("users %v", all)
+	}
+}
+
+func TestAnEmailThatIsTaken(t *testing.T) {
+	t.Parallel()
+	users, p := start(t)
+	users.Add(&usersv1.User{UserId: bob, Email: "ada@EXAMPLE.com"})
+	if err := p.Create(t.Context(), ada()); !errors.Is(err, auth.ErrEmailTaken) || grpcfault.Public(err, "auth.v1").Domain() != "auth.v1" {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestAProfileThatIsRefusedForGood(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct {
+		name  string
+		spoil func(*testing.T, *userstest.Server, profiles.Profiles, *auth.Profile)
+	}{
+		{"an id that is somebody else's", func(_ *testing.T, users *userstest.Server, _ profiles.Profiles, _ *auth.Profile) {
+			users.Add(&usersv1.User{UserId: ann, Email: "other@example.com"})
+		}},
+		{"an id that was given to another profile by us", func(t *testing.T, _ *userstest.Server, p profiles.Profiles, a *auth.Profile) {
+			if err := p.Create(t.Context(), *a); err != nil {
+				t.Fatal(err)
+			}
+			a.DisplayName = "Eve"
+		}},
+		{"a profile that breaks the rules", func(_ *testing.T, _ *userstest.Server, _ profiles.Profiles, a *auth.Profile) { a.Email = "no email" }},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			users, p := start(t)
+			profile := ada()
+			row.spoil(t, users, p, &profile)
+			err := p.Create(t.Context(), profile)
+			if !errors.Is(err, auth.ErrProfileRefused) || fault.KindOf(err) != fault.Internal {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+}
+
+func TestWhetherAUserExists(t *testing.T) {
+	t.Parallel()
+	users, p := start(t)
+	users.Add(&usersv1.User{UserId: bob, Email: "bob@example.com"})
+	for id, want := range map[auth.UserID]bool{ann: false, bob: true} {
+		got, err := p.Exists(t.Context(), id)
+		if err != nil || got != want {
+			t.Errorf("%s: got %t, %v", id, got, err)
+		}
+	}
+}
+
+// both runs both calls and returns their errors.
+func both(ctx context.Context, p profiles.Profiles) map[string]error {
+	_, err := p.Exists(ctx, ann)
+	return map[string]error{"create": p.Create(ctx, ada()), "exists": err}
+}
+
+func TestUsersThatDoesNotAnswerIsUnavailable(t *testing.T) {
+	t.Parallel()
+	users, p := start(t)
+	check := func(what string, p profiles.Profiles) {
+		t.Helper()
+		for call, err := range both(t.Context(), p) {
+			f := grpcfault.Public(err, "auth.v1")
+			if !errors.Is(err, auth.ErrUpstreamUnavailable) || f.Domain() != "policy.v1" || f.Metadata()["upstream"] != "users" {
+				t.Errorf("%s: %s: got %v", what, call, err)
+			}
+		}
+	}
+	for what, err := range map[string]error{
+		"unavailable":     userstest.ErrDown,
+		"out of time":     fault.New(fault.DeadlineExceeded, "DEADLINE_EXCEEDED", "the call ran out of time"),
+		"overloaded":      fault.New(fault.ResourceExhausted, "RATE_LIMITED", "too many calls"),
+		"between changes": fault.New(fault.Aborted, "CONFLICT", "again"),
+	} {
+		users.Answer(func(context.Context) error { return err })
+		check(what, p)
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := listener.Close(); err != nil {
+		t.Fatal(err)
+	}
+	check("not there", dial(t, users, "dns:///"+listener.Addr().String()))
+}
+
+func TestAnAnswerThatIsAboutUsIsAnErrorOfOurs(t *testing.T) {
+	t.Parallel()
+	users, p := start(t)
+	for what, err := range map[string]error{
+		"broken":    errors.New("broken"),
+		"forbidden": fault.New(fault.PermissionDenied, "CALLER_REFUSED", "the method is not for this caller").WithDomain("policy.v1"),
+		"unknown":   fault.New(fault.Unimplemented, "UNIMPLEMENTED", "there is no such method").WithDomain("policy.v1"),
+	} {
+		users.Answer(func(context.Context) error { return err })
+		for call, err := range both(t.Context(), p) {
+			if f := grpcfault.Public(err, "auth.v1"); f.Kind() != fault.Internal || errors.Is(err, auth.ErrProfileRefused) {
+				t.Errorf("%s: %s: got %v", what, call, err)
+			}
+		}
+	}
+}
+
+func TestACallerWhoIsOutOfTimeIsToldSo(t *testing.T) {
+	t.Parallel()
+	users, p := start(t)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	users.Answer(func(ctx context.Context) error {
+		cancel()
+		<-ctx.Done()
+		return ctx.Err()
+	})
+	for call, err := range both(ctx, p) {
+		if fault.KindOf(err) != fault.Canceled {
+			t.Errorf("%s: got %v", call, err)
+		}
+	}
+}

@@ -1,0 +1,46 @@
+package auth
+
+import "time"
+
+// Event is one thing that happened to an account.
+type Event struct {
+	UserID UserID
+	Type   EventType
+	At     time.Time
+}
+
+// EventType is what can happen to an account. The values are those of auth.v1.UserEventType without the prefix; they are
+// stored, so they never change.
+type EventType string
+
+// The types of events.
+const (
+	// EventLogin: the right password was given for an account that may act.
+	EventLogin EventType = "LOGIN"
+	// EventLoginFailed: a wrong password was given, or the right one for an account that may not act.
+	EventLoginFailed EventType = "LOGIN_FAILED"
+	// EventSignedUp: the account was made and can be used.
+	EventSignedUp EventType = "SIGNED_UP"
+	// EventPasswordChanged: the password was changed; every session but the one that changed it has ended.
+	EventPasswordChanged EventType = "PASSWORD_CHANGED"
+	// EventLocked: the account was locked; every session has ended.
+	EventLocked EventType = "ACCOUNT_LOCKED"
+	// EventUnlocked: the account was unlocked.
+	EventUnlocked EventType = "ACCOUNT_UNLOCKED"
+	// EventDeactivated: the account was deactivated; every session has ended.
+	EventDeactivated EventType = "DEACTIVATED"
+	// EventReactivated: the account was reactivated.
+	EventReactivated EventType = "REACTIVATED"
+	// EventLogout: a session was closed by its owner.
+	EventLogout EventType = "LOGOUT"
+	// EventRefreshTokenReused: a refresh token was used twice; its session was closed.
+	EventRefreshTokenReused EventType = "REFRESH_TOKEN_REUSED"
+)
+
+// EventTypes returns every type, for tables that must be complete.
+func EventTypes() []EventType {
+	return []EventType{
+		EventLogin, EventLoginFailed, EventSignedUp, EventPasswordChanged, EventLocked,
+		EventUnlocked, EventDeactivated, EventReactivated, EventLogout, EventRefreshTokenReused,
+	}
+}
