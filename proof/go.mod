@@ -3,8 +3,8 @@ module github.com/concordat-dev/concordat/proof
 go 1.26.7
 
 require (
-	github.com/concordat-dev/concordat/gen v0.0.0
-	github.com/concordat-dev/concordat/kit v0.0.0
+	github.com/alecthomas/kong v1.17.0
+	go.yaml.in/yaml/v3 v3.0.5
 )
 
 replace github.com/concordat-dev/concordat/gen => ../gen
