@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials"
 	_ "google.golang.org/grpc/health" // client-side health checking, asked for by the service config
 	"google.golang.org/grpc/keepalive"
@@ -56,6 +57,7 @@ func Dial(cfg Config) (*grpc.ClientConn, error) {
 		grpc.WithDefaultServiceConfig(serviceConfig),
 		grpc.WithDisableServiceConfig(), // not from DNS: the contract alone says it
 		grpc.WithNoProxy(),
+		grpc.WithConnectParams(grpc.ConnectParams{Backoff: reconnect, MinConnectTimeout: 5 * time.Second}),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
 		grpc.WithChainUnaryInterceptor(c.unary),
 		grpc.WithChainStreamInterceptor(c.stream),
@@ -65,6 +67,10 @@ func Dial(cfg Config) (*grpc.ClientConn, error) {
 	}
 	return conn, nil
 }
+
+// reconnect is how often a service that is not there is looked for. grpc-go's own goes up to two minutes, which is how long
+// everybody would then wait for a service that was started last, or again.
+var reconnect = backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 2 * time.Second}
 
 // RequestIDHeader is sent with every call that is made on behalf of another one.
 const RequestIDHeader = "x-request-id"

@@ -40,6 +40,8 @@ type Method struct {
 	Rate *Rate
 	// Key is the field that makes a repetition the same call; nil where there is none.
 	Key *Field
+	// Framework is true for health and reflection, whose handlers are grpc-go's and answer with statuses of their own.
+	Framework bool
 	// ClientStream and ServerStream say how many messages there are each way.
 	ClientStream, ServerStream bool
 }
@@ -67,7 +69,7 @@ func Framework(fullName string) (m *Method, ok bool) {
 	service, _, _ := strings.Cut(strings.TrimPrefix(fullName, "/"), "/")
 	switch service {
 	case "grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection":
-		return &Method{FullName: fullName, Package: service[:strings.LastIndex(service, ".")], Public: true, Timeout: time.Hour}, true
+		return &Method{FullName: fullName, Package: service[:strings.LastIndex(service, ".")], Public: true, Timeout: time.Hour, Framework: true}, true
 	}
 	return nil, false
 }

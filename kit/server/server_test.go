@@ -452,6 +452,29 @@ func TestHealthFollowsTheChecks(t *testing.T) {
 	until(healthpb.HealthCheckResponse_SERVING)
 }
 
+func TestHealthAnswersAsTheProtocolSays(t *testing.T) {
+	h := kittest.Start(t, echo.Handlers{}.Register)
+	client := healthpb.NewHealthClient(h.AsService("orders"))
+	if _, err := client.Check(t.Context(), &healthpb.HealthCheckRequest{Service: "nobody.v1.None"}); status.Code(err) != codes.NotFound {
+		t.Errorf("an unknown service: %v, want NotFound", err)
+	}
+	ctx, leave := context.WithCancel(t.Context())
+	watch, err := client.Watch(ctx, &healthpb.HealthCheckRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := watch.Recv(); err != nil {
+		t.Fatal(err)
+	}
+	leave()
+	if err := h.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(h.Log.String(), `"level":"ERROR"`) {
+		t.Errorf("a watcher that leaves is no error of ours:\n%s", h.Log)
+	}
+}
+
 // tick lets the server ask its checks once more.
 func tick(t *testing.T, clk *clocktest.Manual) {
 	t.Helper()

@@ -30,6 +30,9 @@ func faults(*Server) step {
 				if c.method != nil {
 					domain = c.method.Package
 				}
+				if c.method != nil && c.method.Framework {
+					err = grpcfault.FromError(err) // their texts are grpc-go's and tell nothing of ours
+				}
 				// Of a context only the cause is interesting: that the token expired, that the deadline passed.
 				if kind := fault.KindOf(err); kind == fault.Canceled || kind == fault.DeadlineExceeded {
 					if cause, ok := fault.As(context.Cause(c.ctx)); ok {

@@ -35,7 +35,12 @@ func (c *Config) Validate() []settings.Problem {
 	if c.DemoAt != "" && !c.Demo {
 		problems = append(problems, settings.Wrong(&c.DemoAt, "goes with --demo"))
 	}
-	return problems
+	for _, f := range []*string{&c.TLSCA, &c.TLSCert, &c.TLSKey} {
+		if *f != "" {
+			problems = append(problems, settings.Wrong(f, "each service needs a certificate of its own: run them on their own"))
+		}
+	}
+	return append(problems, c.Common.Validate()...)
 }
 
 // standard is the directory that the defaults of all paths begin with.
