@@ -68,28 +68,62 @@ func (c Caller) Key() string {
 	}
 }
 
-type callerKey struct{}
+// Call is the context of one call: what the request path finds out stands in it, and is found through the context without
+// a chain of values, one for each thing. The path owns it and writes it before it hands it on.
+type Call struct {
+	context.Context
+	// Caller is who the call is from.
+	Caller Caller
+	// RequestID is the id of the request.
+	RequestID string
+}
+
+type (
+	callerKey  struct{}
+	requestKey struct{}
+)
+
+// Value implements context.Context.
+func (c *Call) Value(key any) any {
+	if v := c.Own(key); v != nil {
+		return v
+	}
+	return c.Context.Value(key)
+}
+
+// Own returns what Value does for the things that stand in the Call itself, and nil for every other key.
+func (c *Call) Own(key any) any {
+	switch key.(type) {
+	case callerKey:
+		return &c.Caller
+	case requestKey:
+		return &c.RequestID
+	}
+	return nil
+}
 
 // With returns a context that carries the caller.
 func With(ctx context.Context, c Caller) context.Context {
-	return context.WithValue(ctx, callerKey{}, c)
+	return context.WithValue(ctx, callerKey{}, &c)
 }
 
 // From returns the caller of the call that ctx belongs to: the zero Caller, who may do nothing, outside of one.
 func From(ctx context.Context) Caller {
-	c, _ := ctx.Value(callerKey{}).(Caller)
-	return c
+	if c, ok := ctx.Value(callerKey{}).(*Caller); ok {
+		return *c
+	}
+	return Caller{}
 }
-
-type requestKey struct{}
 
 // WithRequestID returns a context that carries the id of the request.
 func WithRequestID(ctx context.Context, id string) context.Context {
-	return context.WithValue(ctx, requestKey{}, id)
+	return context.WithValue(ctx, requestKey{}, &id)
 }
 
 // RequestID returns the id of the request that ctx belongs to, "" outside of one.
 func RequestID(ctx context.Context) string {
-	id, _ := ctx.Value(requestKey{}).(string)
-	return id
+	if id, ok := ctx.Value(requestKey{}).(*string); ok {
+		return *id
+	}
+	return ""
 }

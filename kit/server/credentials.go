@@ -18,17 +18,17 @@ const ClientAddressHeader = "x-concordat-client-address"
 
 // credentials gathers what the call came with.
 func (s *Server) credentials(c *call) policy.Credentials {
-	cred := policy.Credentials{Peer: s.peerName(c.ctx)}
+	cred := policy.Credentials{Peer: s.peerName(c)}
 	cred.Edge = cred.Peer == s.cfg.Edge
-	if p, ok := peer.FromContext(c.ctx); ok {
+	if p, ok := peer.FromContext(c); ok {
 		cred.Address = hostOf(p.Addr.String())
 	}
 	if cred.Edge {
-		if v := metadata.ValueFromIncomingContext(c.ctx, ClientAddressHeader); len(v) == 1 && v[0] != "" {
+		if v := metadata.ValueFromIncomingContext(c, ClientAddressHeader); len(v) == 1 && v[0] != "" {
 			cred.Address = v[0]
 		}
 	}
-	values := metadata.ValueFromIncomingContext(c.ctx, "authorization")
+	values := metadata.ValueFromIncomingContext(c, "authorization")
 	if len(values) == 0 {
 		return cred
 	}
@@ -41,7 +41,7 @@ func (s *Server) credentials(c *call) policy.Credentials {
 		cred.TokenErr = token.ErrInvalid
 		return cred
 	}
-	cred.User, cred.TokenErr = s.cfg.Tokens.Verify(c.ctx, text)
+	cred.User, cred.TokenErr = s.cfg.Tokens.Verify(c, text)
 	return cred
 }
 

@@ -37,9 +37,9 @@ func limit(s *Server) step {
 					var err error
 					switch r.Per {
 					case policyv1.RateKey_RATE_KEY_CALLER:
-						err = take(c, c.caller.Key())
+						err = take(c, c.Caller.Key())
 					case policyv1.RateKey_RATE_KEY_ADDRESS:
-						err = take(c, c.caller.Address)
+						err = take(c, c.Caller.Address)
 					}
 					if err != nil {
 						return err

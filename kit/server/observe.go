@@ -13,7 +13,6 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/concordat-dev/concordat/kit/grpcfault"
-	"github.com/concordat-dev/concordat/kit/identity"
 )
 
 // RequestIDHeader carries the id of a request: accepted from the caller where it is up to 64 letters, digits and
@@ -27,13 +26,12 @@ const RequestIDHeader = "x-request-id"
 func observe(*Server) step {
 	return step{name: "observe", around: func(next handler) handler {
 		return func(c *call) error {
-			c.ctx = identity.WithRequestID(c.ctx, c.id)
 			err := next(c)
 			// Setting fails only where all is sent already: a stream that has told the id with its first message.
 			if err != nil {
-				_ = grpc.SetTrailer(c.ctx, metadata.Pairs(RequestIDHeader, c.id))
+				_ = grpc.SetTrailer(c, metadata.Pairs(RequestIDHeader, c.RequestID))
 			} else if !c.method.ClientStream && !c.method.ServerStream {
-				_ = grpc.SetHeader(c.ctx, metadata.Pairs(RequestIDHeader, c.id))
+				_ = grpc.SetHeader(c, metadata.Pairs(RequestIDHeader, c.RequestID))
 			}
 			return err
 		}
@@ -53,8 +51,8 @@ func (o observer) TagRPC(ctx context.Context, info *stats.RPCTagInfo) context.Co
 		name:    info.FullMethodName,
 		method:  o.server.policies[info.FullMethodName],
 		started: o.server.cfg.Clock.Now(),
-		id:      requestID(ctx, o.server.cfg.NewID),
 	}
+	c.RequestID = requestID(ctx, o.server.cfg.NewID)
 	return context.WithValue(ctx, callKey{}, c)
 }
 
@@ -114,7 +112,7 @@ func (o observer) finish(ctx context.Context, c *call, end *stats.End) {
 		slog.String("method", c.name),
 		slog.String("code", code.String()),
 		slog.Duration("took", o.server.cfg.Clock.Now().Sub(c.started).Round(time.Microsecond)),
-		slog.String("request_id", c.id),
+		slog.String("request_id", c.RequestID),
 	)
 	if f != nil {
 		attrs = append(attrs, slog.String("reason", f.Reason()))
@@ -125,15 +123,15 @@ func (o observer) finish(ctx context.Context, c *call, end *stats.End) {
 			attrs = append(attrs, slog.Any("panic", p.value), slog.String("stack", string(p.stack)))
 		}
 	}
-	peerName := c.caller.Peer
+	peerName := c.Caller.Peer
 	if peerName == "" {
 		peerName = o.server.peerName(ctx)
 	}
 	attrs = append(attrs, slog.String("peer", peerName))
-	if c.caller.User != nil {
-		attrs = append(attrs, slog.String("user", c.caller.User.ID))
+	if c.Caller.User != nil {
+		attrs = append(attrs, slog.String("user", c.Caller.User.ID))
 	}
-	address := c.caller.Address
+	address := c.Caller.Address
 	if address == "" {
 		if p, ok := peer.FromContext(ctx); ok {
 			address = hostOf(p.Addr.String())

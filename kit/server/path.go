@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"runtime/debug"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -18,18 +19,27 @@ import (
 	"github.com/concordat-dev/concordat/kit/policy"
 )
 
-// call is what the path knows of one call, unary or stream.
+// call is what the path knows of one call, unary or stream. It is the context that the handler gets (context.go).
 type call struct {
+	identity.Call // the caller, once that is decided, and the request id
+
 	server  *Server
-	ctx     context.Context
 	method  *policy.Method // nil for a method that nobody declared
 	name    string         // the full name, as it came
 	started time.Time
-	id      string // the request id
 
 	credentials policy.Credentials // what it came with
-	caller      identity.Caller    // who it is from, once that is decided
 	fault       *fault.Fault       // what it was answered with
+
+	deadline time.Time // zero until it is known
+	cause    error     // what its end is called
+	bound    atomic.Pointer[bound]
+	bounding sync.Mutex // guards the making of bound, and over
+	over     bool
+
+	body      handler           // what is below the last step
+	handle    grpc.UnaryHandler // of a unary call, with its request and response
+	req, resp any
 
 	received, sent           atomic.Int64 // messages
 	receivedBytes, sentBytes atomic.Int64 // payload, uncompressed
@@ -64,9 +74,7 @@ func (s *Server) path() []step {
 
 // compose makes one handler and one message check of the steps.
 func (s *Server) compose(steps []step) {
-	next := handler(func(c *call) error {
-		return c.ctx.Value(bodyKey{}).(func(*call) error)(c)
-	})
+	next := handler(func(c *call) error { return c.body(c) })
 	for i := len(steps) - 1; i >= 0; i-- {
 		if steps[i].around != nil {
 			next = steps[i].around(next)
@@ -93,10 +101,7 @@ func (s *Server) check(c *call, m any) error {
 	return nil
 }
 
-type (
-	callKey struct{}
-	bodyKey struct{}
-)
+type callKey struct{}
 
 func callFrom(ctx context.Context) *call {
 	c, _ := ctx.Value(callKey{}).(*call)
@@ -106,26 +111,29 @@ func callFrom(ctx context.Context) *call {
 // unary is the interceptor of calls with one message each way.
 func (s *Server) unary(ctx context.Context, req any, _ *grpc.UnaryServerInfo, h grpc.UnaryHandler) (any, error) {
 	c := callFrom(ctx)
-	var resp any
-	c.ctx = context.WithValue(ctx, bodyKey{}, func(c *call) error {
-		if err := s.check(c, req); err != nil {
-			return err
-		}
-		var err error
-		resp, err = h(c.ctx, req)
-		return err
-	})
+	c.Context, c.body, c.handle, c.req = ctx, answer, h, req
+	defer c.end()
 	if err := s.run(c); err != nil {
 		return nil, err
 	}
-	return resp, nil
+	return c.resp, nil
+}
+
+// answer is the body of a unary call.
+func answer(c *call) (err error) {
+	if err := c.server.check(c, c.req); err != nil {
+		return err
+	}
+	c.resp, err = c.handle(c, c.req)
+	return err
 }
 
 // stream is the interceptor of every other call.
 func (s *Server) stream(srv any, ss grpc.ServerStream, _ *grpc.StreamServerInfo, h grpc.StreamHandler) error {
 	c := callFrom(ss.Context())
-	c.ctx = context.WithValue(ss.Context(), bodyKey{}, func(c *call) error {
-		wrapped := &serverStream{ServerStream: ss, call: c, ctx: c.ctx}
+	c.Context = ss.Context()
+	c.body = func(c *call) error {
+		wrapped := &serverStream{ServerStream: ss, call: c}
 		done := make(chan error, 1)
 		go func() {
 			done <- safely(func() error { return h(srv, wrapped) })
@@ -133,7 +141,7 @@ func (s *Server) stream(srv any, ss grpc.ServerStream, _ *grpc.StreamServerInfo,
 		select {
 		case err := <-done:
 			return err
-		case <-c.ctx.Done():
+		case <-c.Done():
 		}
 		// The call is over. A handler that watches its context ends by itself and says where to resume; one that sits in
 		// a receive, which only the transport can end, is left behind: the stream ends without it, and so does it then.
@@ -144,9 +152,10 @@ func (s *Server) stream(srv any, ss grpc.ServerStream, _ *grpc.StreamServerInfo,
 			return err
 		case <-last.C:
 			wrapped.over.Store(true)
-			return context.Cause(c.ctx)
+			return context.Cause(c)
 		}
-	})
+	}
+	defer c.end()
 	return s.run(c)
 }
 
@@ -157,28 +166,27 @@ const unwind = 200 * time.Millisecond
 type serverStream struct {
 	grpc.ServerStream
 	call *call
-	ctx  context.Context
 	over atomic.Bool
 	told atomic.Bool // the request id is in the headers
 }
 
-func (s *serverStream) Context() context.Context { return s.ctx }
+func (s *serverStream) Context() context.Context { return s.call }
 
 func (s *serverStream) RecvMsg(m any) error {
 	if err := s.ServerStream.RecvMsg(m); err != nil {
-		return streamFault(s.ctx, err)
+		return streamFault(s.call, err)
 	}
 	return s.call.server.check(s.call, m)
 }
 
 func (s *serverStream) SendMsg(m any) error {
 	if s.over.Load() {
-		return context.Cause(s.ctx)
+		return context.Cause(s.call)
 	}
 	if !s.told.Swap(true) {
-		_ = s.SetHeader(metadata.Pairs(RequestIDHeader, s.call.id)) // fails only where the handler has sent headers
+		_ = s.SetHeader(metadata.Pairs(RequestIDHeader, s.call.RequestID)) // fails only where the handler has sent headers
 	}
-	return streamFault(s.ctx, s.ServerStream.SendMsg(m))
+	return streamFault(s.call, s.ServerStream.SendMsg(m))
 }
 
 var errTooLarge = fault.New(fault.ResourceExhausted, "MESSAGE_TOO_LARGE", "a message is larger than the server takes").

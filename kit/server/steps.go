@@ -11,7 +11,6 @@ import (
 
 	"github.com/concordat-dev/concordat/kit/fault"
 	"github.com/concordat-dev/concordat/kit/grpcfault"
-	"github.com/concordat-dev/concordat/kit/identity"
 	"github.com/concordat-dev/concordat/kit/token"
 )
 
@@ -35,12 +34,12 @@ func faults(*Server) step {
 				}
 				// Of a context only the cause is interesting: that the token expired, that the deadline passed.
 				if kind := fault.KindOf(err); kind == fault.Canceled || kind == fault.DeadlineExceeded {
-					if cause, ok := fault.As(context.Cause(c.ctx)); ok {
+					if cause, ok := fault.As(context.Cause(c)); ok {
 						err = cause
 					}
 				}
 				c.fault = grpcfault.Public(err, domain)
-				return status.FromProto(grpcfault.Status(err, domain, &errdetails.RequestInfo{RequestId: c.id})).Err()
+				return status.FromProto(grpcfault.Status(err, domain, &errdetails.RequestInfo{RequestId: c.RequestID})).Err()
 			}
 		},
 		message: func(_ *call, m proto.Message) error { return undecoded(m) },
@@ -75,16 +74,14 @@ func deadline(*Server) step {
 				return next(c) // refused below
 			}
 			limit := c.method.Timeout
-			if d, ok := c.ctx.Deadline(); ok {
+			if d, ok := c.Deadline(); ok {
 				left := time.Until(d)
 				if left < hopeless {
 					return errHopeless
 				}
 				limit = min(limit, left-min(margin, left/4))
 			}
-			ctx, cancel := context.WithTimeoutCause(c.ctx, limit, errTimeout)
-			defer cancel()
-			c.ctx = ctx
+			c.until(time.Now().Add(limit), errTimeout)
 			return next(c)
 		}
 	}}
@@ -112,22 +109,17 @@ func authorize(s *Server) step {
 		name: "authorize",
 		around: func(next handler) handler {
 			return func(c *call) error {
-				caller, err := c.method.Decide(c.credentials)
-				c.caller = caller
-				if err != nil {
+				var err error
+				if c.Caller, err = c.method.Decide(c.credentials); err != nil {
 					return err
 				}
-				c.ctx = identity.With(c.ctx, caller)
-				if caller.User != nil && (c.method.ClientStream || c.method.ServerStream) {
-					left := caller.User.ExpiresAt.Sub(s.cfg.Clock.Now())
-					ctx, cancel := context.WithTimeoutCause(c.ctx, left, token.ErrExpired)
-					defer cancel()
-					c.ctx = ctx
+				if user := c.Caller.User; user != nil && (c.method.ClientStream || c.method.ServerStream) {
+					c.until(time.Now().Add(user.ExpiresAt.Sub(s.cfg.Clock.Now())), token.ErrExpired)
 				}
 				return next(c)
 			}
 		},
-		message: func(c *call, m proto.Message) error { return c.method.CheckSelf(c.caller, m) },
+		message: func(c *call, m proto.Message) error { return c.method.CheckSelf(c.Caller, m) },
 	}
 }
 
