@@ -6,6 +6,7 @@ import (
 	"context"
 	_ "embed"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"github.com/concordat-dev/concordat/proof/internal/figure"
+	"github.com/concordat-dev/concordat/proof/internal/rpc"
 	"github.com/concordat-dev/concordat/proof/internal/start"
 )
 
@@ -20,15 +22,23 @@ import (
 var goalsText []byte
 
 type options struct {
-	Area  string `arg:"" enum:"start" help:"What to measure: start (from exec to healthy)."`
-	JSON  bool   `name:"json" help:"Print one JSON object a line instead of a table."`
-	Quick bool   `help:"Fewer rounds: to see that it works, not to quote."`
-	Root  string `help:"The repository." default:"." type:"existingdir"`
+	Area    string `arg:"" enum:"${areas}" help:"What to measure: rpc (the request path beside stock grpc-go), start (from exec to healthy)."`
+	JSON    bool   `name:"json" help:"Print one JSON object a line instead of a table."`
+	Quick   bool   `help:"Fewer rounds: to see that it works, not to quote."`
+	Profile string `help:"rpc: write profiles of the path under load into this directory." type:"existingdir"`
+	Root    string `help:"The repository." default:"." type:"existingdir"`
 }
 
+// areas are the first parts of the names of the figures.
+func areas() []string { return []string{"rpc", "start"} }
+
 func main() {
+	if variant := os.Getenv(rpc.Variable); variant != "" {
+		os.Exit(rpc.Serve(variant)) // a server that the area rpc measures
+	}
 	var opts options
-	kong.Parse(&opts, kong.Name("proof"), kong.Description("Measure what we claim."))
+	kong.Parse(&opts, kong.Name("proof"), kong.Description("Measure what we claim."),
+		kong.Vars{"areas": strings.Join(areas(), ",")})
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	if err := run(ctx, opts); err != nil {
@@ -43,14 +53,22 @@ func run(ctx context.Context, opts options) error {
 	if err != nil {
 		return err
 	}
-	runs := 7
-	if opts.Quick {
-		runs = 2
-	}
-	figures, err := start.Measure(ctx, opts.Root, runs)
+	figures, err := measure(ctx, opts, os.Stderr)
 	if err != nil {
 		return err
 	}
 	command := "go run ./proof " + strings.Join(os.Args[1:], " ")
 	return figure.Print(os.Stdout, goals, opts.Area, figures, command, opts.JSON)
+}
+
+// measure returns the figures of the area; detail gets what stands behind them.
+func measure(ctx context.Context, opts options, detail io.Writer) ([]figure.Figure, error) {
+	if opts.Area == "rpc" {
+		return rpc.Measure(ctx, rpc.Options{Root: opts.Root, Quick: opts.Quick, Profile: opts.Profile, Detail: detail})
+	}
+	runs := 7
+	if opts.Quick {
+		runs = 2
+	}
+	return start.Measure(ctx, opts.Root, runs)
 }

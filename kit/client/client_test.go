@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net"
 	"sync/atomic"
 	"testing"
@@ -153,10 +154,17 @@ func TestTheServiceConfigIsThePolicys(t *testing.T) {
 	var cfg struct {
 		LoadBalancingConfig []map[string]any
 		MethodConfig        []struct {
-			Name        []struct{ Service, Method string }
-			Timeout     string
-			RetryPolicy *struct{ MaxAttempts int }
+			Name                   []struct{ Service, Method string }
+			Timeout                string
+			MaxRequestMessageBytes int
+			RetryPolicy            *struct {
+				MaxAttempts                int
+				InitialBackoff, MaxBackoff string
+				BackoffMultiplier          float64
+				RetryableStatusCodes       []string
+			}
 		}
+		RetryThrottling struct{ MaxTokens, TokenRatio float64 }
 	}
 	if err := json.Unmarshal([]byte(text), &cfg); err != nil {
 		t.Fatal(err)
@@ -164,15 +172,25 @@ func TestTheServiceConfigIsThePolicys(t *testing.T) {
 	if _, ok := cfg.LoadBalancingConfig[0]["round_robin"]; !ok {
 		t.Errorf("balancing: %v", cfg.LoadBalancingConfig)
 	}
+	if cfg.RetryThrottling.MaxTokens != 100 || cfg.RetryThrottling.TokenRatio != 0.1 {
+		t.Errorf("throttling: %v", cfg.RetryThrottling)
+	}
 	got := map[string]string{}
 	for _, m := range cfg.MethodConfig {
 		retry := "never"
-		if m.RetryPolicy != nil {
-			retry = "retried"
+		if r := m.RetryPolicy; r != nil {
+			retry = fmt.Sprintf("%d %s %s %g %v", r.MaxAttempts, r.InitialBackoff, r.MaxBackoff, r.BackoffMultiplier, r.RetryableStatusCodes)
 		}
-		got[m.Name[0].Method] = m.Timeout + " " + retry
+		got[m.Name[0].Method] = fmt.Sprint(m.Timeout, " ", m.MaxRequestMessageBytes, " ", retry)
 	}
-	for method, want := range map[string]string{"Public": "2s retried", "Own": "2s never", "Watch": " never"} {
+	for method, want := range map[string]string{
+		"Public": "2s 4194304 3 0.05s 1s 2 [UNAVAILABLE]",
+		"Keyed":  "2s 4194304 3 0.001s 0.002s 1.5 [UNAVAILABLE RESOURCE_EXHAUSTED ABORTED]",
+		"Own":    "2s 4194304 never",
+		"Hedged": "2s 4194304 never",
+		"Packed": "2s 1000 never",
+		"Watch":  " 4194304 never",
+	} {
 		if got[method] != want {
 			t.Errorf("%s: %q, want %q", method, got[method], want)
 		}

@@ -30,6 +30,7 @@ type (
 		Name         []methodName `json:"name"`
 		WaitForReady bool         `json:"waitForReady"`
 		Timeout      string       `json:"timeout,omitempty"`
+		MaxRequest   int          `json:"maxRequestMessageBytes,omitempty"`
 		RetryPolicy  *retryPolicy `json:"retryPolicy,omitempty"`
 	}
 	methodName struct {
@@ -45,25 +46,29 @@ type (
 	}
 )
 
-// ServiceConfig returns the gRPC service config (JSON) that the policies ask of a client: timeouts of unary methods,
-// retries where the policy allows them, replicas in turn with health checks, and a brake on retries when most of them
-// fail (gRFC A6).
+// ServiceConfig returns the gRPC service config (JSON) that the policies ask of a client: timeouts of unary methods, the
+// largest request, retries where the policy allows them, replicas in turn with health checks, and a brake on retries when
+// most of them fail (gRFC A6). Clients in other languages can be given it too. It has no hedges, which grpc-go does not do:
+// Dial does them.
 func ServiceConfig(table policy.Table) (string, error) {
 	cfg := serviceConfig{
 		LoadBalancingConfig: []map[string]struct{}{{"round_robin": {}}},
-		RetryThrottling:     retryThrottling{MaxTokens: 100, TokenRatio: 0.1},
+		RetryThrottling:     retryThrottling{MaxTokens: maxTokens, TokenRatio: tokenRatio},
 	}
 	for _, name := range slices.Sorted(maps.Keys(table)) {
 		m := table[name]
 		service, method, _ := strings.Cut(strings.TrimPrefix(name, "/"), "/")
-		mc := methodConfig{Name: []methodName{{service, method}}}
+		mc := methodConfig{Name: []methodName{{service, method}}, MaxRequest: m.MaxRequestBytes}
 		if !m.ClientStream && !m.ServerStream {
 			mc.Timeout = seconds(m.Timeout)
 		}
 		if r := m.Retry; r != nil {
 			mc.RetryPolicy = &retryPolicy{
 				MaxAttempts: r.Attempts, InitialBackoff: seconds(r.InitialBackoff), MaxBackoff: seconds(r.MaxBackoff),
-				BackoffMultiplier: 2, RetryableStatusCodes: []string{"UNAVAILABLE"},
+				BackoffMultiplier: r.Multiplier,
+			}
+			for _, k := range r.Codes {
+				mc.RetryPolicy.RetryableStatusCodes = append(mc.RetryPolicy.RetryableStatusCodes, k.String())
 			}
 		}
 		cfg.MethodConfig = append(cfg.MethodConfig, mc)

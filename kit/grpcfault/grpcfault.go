@@ -3,11 +3,6 @@
 package grpcfault
 
 import (
-	"context"
-	"errors"
-	"maps"
-	"time"
-
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	spb "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc/codes"
@@ -42,14 +37,6 @@ var toCode = map[fault.Kind]codes.Code{
 	fault.Unimplemented:      codes.Unimplemented,
 	fault.DataLoss:           codes.DataLoss,
 }
-
-var toKind = func() map[codes.Code]fault.Kind {
-	m := make(map[codes.Code]fault.Kind, len(toCode))
-	for k, c := range toCode {
-		m[c] = k
-	}
-	return m
-}()
 
 // Code returns the gRPC code of a kind.
 func Code(k fault.Kind) codes.Code {
@@ -110,82 +97,4 @@ func Status(err error, domain string, extra ...protoadapt.MessageV1) *spb.Status
 		st = with
 	}
 	return st.Proto()
-}
-
-// FromError returns the fault that a status error of a peer stands for: errors.Is holds for a fault of the same kind
-// and reason. Faults pass through, nil stays nil; what is neither a fault nor a status is an internal one.
-func FromError(err error) *fault.Fault {
-	if err == nil {
-		return nil
-	}
-	if f, ok := fault.As(err); ok {
-		return f
-	}
-	st, ok := status.FromError(err)
-	if !ok {
-		switch {
-		case errors.Is(err, context.DeadlineExceeded):
-			return errDeadline.Because(err)
-		case errors.Is(err, context.Canceled):
-			return errCanceled.Because(err)
-		}
-		return errInternal.Because(err)
-	}
-	return FromStatus(st.Proto())
-}
-
-// FromStatus returns the fault that a status stands for, nil for OK. A status without ErrorInfo, as the transport
-// makes it, gets the name of its code as its reason and the domain policy.v1.
-func FromStatus(p *spb.Status) *fault.Fault {
-	st := status.FromProto(p)
-	if st.Code() == codes.OK {
-		return nil
-	}
-	kind := toKind[st.Code()] // Unknown, and whatever comes, is Internal
-	reason, domain := reasonOf[kind], fault.Domain
-	var (
-		md         map[string]string
-		violations []*errdetails.BadRequest_FieldViolation
-		retry      time.Duration
-	)
-	for _, d := range st.Details() {
-		switch d := d.(type) {
-		case *errdetails.ErrorInfo:
-			reason, domain, md = d.GetReason(), d.GetDomain(), maps.Clone(d.GetMetadata())
-		case *errdetails.BadRequest:
-			violations = d.GetFieldViolations()
-		case *errdetails.RetryInfo:
-			retry = d.GetRetryDelay().AsDuration()
-		}
-	}
-	f := fault.New(kind, reason, st.Message()).WithDomain(domain)
-	for k, v := range md {
-		f = f.With(k, v)
-	}
-	for _, v := range violations {
-		f = f.WithViolation(v.GetField(), v.GetReason(), v.GetDescription())
-	}
-	if retry > 0 {
-		f = f.WithRetryAfter(retry)
-	}
-	return f
-}
-
-// reasonOf names what has no reason of its own: what grpc itself answers.
-var reasonOf = map[fault.Kind]string{
-	fault.Internal:           "INTERNAL",
-	fault.InvalidArgument:    "INVALID_REQUEST",
-	fault.NotFound:           "NOT_FOUND",
-	fault.AlreadyExists:      "ALREADY_EXISTS",
-	fault.FailedPrecondition: "FAILED_PRECONDITION",
-	fault.Aborted:            "ABORTED",
-	fault.PermissionDenied:   "CALLER_REFUSED",
-	fault.Unauthenticated:    "CREDENTIALS_MISSING",
-	fault.ResourceExhausted:  "RESOURCE_EXHAUSTED",
-	fault.Unavailable:        "UPSTREAM_UNAVAILABLE",
-	fault.OutOfRange:         "OUT_OF_RANGE",
-	fault.DeadlineExceeded:   "DEADLINE_EXCEEDED",
-	fault.Canceled:           "CANCELED",
-	fault.Unimplemented:      "UNIMPLEMENTED",
-	fault.DataLoss:           "DATA_LOSS",
 }

@@ -54,6 +54,8 @@ type Options struct {
 	Checks map[string]func(context.Context) error
 	// Listener is where to serve instead of in memory.
 	Listener net.Listener
+	// ConnectionsPerAddress is that of server.Config.
+	ConnectionsPerAddress int
 }
 
 // Harness is a running server and ways to call it.
@@ -64,11 +66,20 @@ type Harness struct {
 	t      testing.TB
 	opts   Options
 	dev    *pki.Development
+	addr   net.Addr
 	dial   func(context.Context) (net.Conn, error)
 	signer *token.Signer
 	newID  func() string
 	stop   context.CancelFunc
 	done   chan error
+}
+
+// Serve is Start for one service: its generated register function and what implements it.
+//
+//	h := kittest.Serve[usersv1.UserServiceServer](t, usersv1.RegisterUserServiceServer, api.New(…))
+func Serve[S any](t testing.TB, register func(grpc.ServiceRegistrar, S), impl S, options ...func(*Options)) *Harness {
+	t.Helper()
+	return Start(t, func(r grpc.ServiceRegistrar) { register(r, impl) }, options...)
 }
 
 // Start serves what register adds, until the test ends. It fails the test where server.New fails.
@@ -105,10 +116,12 @@ func Start(t testing.TB, register func(grpc.ServiceRegistrar), options ...func(*
 		address := listener.Addr().String()
 		h.dial = func(ctx context.Context) (net.Conn, error) { return new(net.Dialer).DialContext(ctx, "tcp", address) }
 	}
+	h.addr = listener.Addr()
 	srv, err := server.New(server.Config{
 		Listener: listener, Identity: h.Identity(opts.Name), Tokens: tokens, Edge: kit.Edge,
 		Log: slog.New(slog.NewJSONHandler(h.Log, &slog.HandlerOptions{Level: slog.LevelDebug})), Clock: opts.Clock,
 		NewID: h.newID, DrainTimeout: opts.DrainTimeout, Checks: opts.Checks,
+		ConnectionsPerAddress: opts.ConnectionsPerAddress,
 	}, register)
 	if err != nil {
 		t.Fatalf("server.New: %v", err)
@@ -136,6 +149,9 @@ func (h *Harness) Stop() error {
 
 // Begin tells the server to stop and does not wait.
 func (h *Harness) Begin() { h.stop() }
+
+// Addr returns the address that the server listens on: of the Listener where there is one, else a name for memory.
+func (h *Harness) Addr() net.Addr { return h.addr }
 
 // Keys returns the keys that verify the tokens of the Harness.
 func (h *Harness) Keys(context.Context) ([]token.Key, error) { return []token.Key{h.signer.Key()}, nil }

@@ -36,14 +36,31 @@ func compileField(md protoreflect.MessageDescriptor, path string) (*Field, error
 	return f, nil
 }
 
-// Get returns the value of the field in m, "" where it or a message on the way is not set.
+// Get returns the value of the field in m, "" where it or a message on the way is not set. m may be of another version
+// of the message: then its fields are found by name.
 func (f *Field) Get(m protoreflect.Message) string {
-	last := len(f.fields) - 1
-	for _, fd := range f.fields[:last] {
+	for i, fd := range f.fields {
+		if fd.ContainingMessage() != m.Descriptor() {
+			if fd = sameField(m.Descriptor(), fd); fd == nil {
+				return ""
+			}
+		}
+		if i == len(f.fields)-1 {
+			return m.Get(fd).String()
+		}
 		if !m.Has(fd) {
 			return ""
 		}
 		m = m.Get(fd).Message()
 	}
-	return m.Get(f.fields[last]).String()
+	return ""
+}
+
+// sameField returns the field of md that has the name and kind of fd, nil where there is none.
+func sameField(md protoreflect.MessageDescriptor, fd protoreflect.FieldDescriptor) protoreflect.FieldDescriptor {
+	other := md.Fields().ByName(fd.Name())
+	if other == nil || other.Kind() != fd.Kind() || other.Cardinality() == protoreflect.Repeated {
+		return nil
+	}
+	return other
 }

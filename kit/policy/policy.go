@@ -36,6 +36,12 @@ type Method struct {
 	Timeout time.Duration
 	// Retry says how a client repeats the call; nil means never.
 	Retry *Retry
+	// Hedge says when a client sends the call again before it is answered; nil means never. Retry is nil then.
+	Hedge *Hedge
+	// Gzip is true where clients compress their requests.
+	Gzip bool
+	// MaxRequestBytes is how large one message from a client may be, uncompressed: 1 to MaxMessageBytes.
+	MaxRequestBytes int
 	// Rate bounds how often the method is called; nil means that nothing of its own does.
 	Rate *Rate
 	// Key is the field that makes a repetition the same call; nil where there is none.
@@ -46,11 +52,8 @@ type Method struct {
 	ClientStream, ServerStream bool
 }
 
-// Retry says how a client repeats a call that ended UNAVAILABLE.
-type Retry struct {
-	Attempts                   int // in all, the first included: 2 to 5
-	InitialBackoff, MaxBackoff time.Duration
-}
+// MaxMessageBytes is the largest message that any method takes, and that any method answers with.
+const MaxMessageBytes = 4 << 20
 
 // Rate is a token bucket.
 type Rate struct {
@@ -69,7 +72,7 @@ func Framework(fullName string) (m *Method, ok bool) {
 	service, _, _ := strings.Cut(strings.TrimPrefix(fullName, "/"), "/")
 	switch service {
 	case "grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection":
-		return &Method{FullName: fullName, Package: service[:strings.LastIndex(service, ".")], Public: true, Timeout: time.Hour, Framework: true}, true
+		return &Method{FullName: fullName, Package: service[:strings.LastIndex(service, ".")], Public: true, Timeout: time.Hour, MaxRequestBytes: MaxMessageBytes, Framework: true}, true
 	}
 	return nil, false
 }
@@ -144,25 +147,8 @@ func compile(md protoreflect.MethodDescriptor) (*Method, error) {
 	if k := p.GetIdempotencyKey(); k != "" {
 		m.Key = field("idempotency_key", k)
 	}
-	safe := opts.GetIdempotencyLevel() != descriptorpb.MethodOptions_IDEMPOTENCY_UNKNOWN
-	if r := p.GetRetry(); r != nil {
-		m.Retry = &Retry{Attempts: int(r.GetAttempts()), InitialBackoff: 50 * time.Millisecond, MaxBackoff: time.Second}
-		if d := r.GetInitialBackoff().AsDuration(); d != 0 {
-			m.Retry.InitialBackoff = d
-		}
-		if d := r.GetMaxBackoff().AsDuration(); d != 0 {
-			m.Retry.MaxBackoff = d
-		}
-		if !safe {
-			bad("retry needs an idempotency_level of NO_SIDE_EFFECTS or IDEMPOTENT")
-		}
-		if r.GetAttempts() < 2 || r.GetAttempts() > 5 {
-			bad("retry.attempts is %d, not 2 to 5", r.GetAttempts())
-		}
-		if m.Retry.InitialBackoff <= 0 || m.Retry.MaxBackoff < m.Retry.InitialBackoff {
-			bad("retry backs off from %s to %s", m.Retry.InitialBackoff, m.Retry.MaxBackoff)
-		}
-	}
+	m.repetition(p, opts.GetIdempotencyLevel(), bad)
+	m.messages(p, bad)
 	if r := p.GetRate(); r != nil {
 		m.Rate = &Rate{PerSecond: r.GetPerSecond(), Burst: int(r.GetBurst()), Per: r.GetPer()}
 		if !(r.GetPerSecond() > 0) || r.GetBurst() < 1 {

@@ -2,8 +2,11 @@ package policy_test
 
 import (
 	"errors"
+	"math"
+	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protodesc"
@@ -13,6 +16,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	policyv1 "github.com/concordat-dev/concordat/gen/go/policy/v1"
+	"github.com/concordat-dev/concordat/kit/fault"
 	"github.com/concordat-dev/concordat/kit/identity"
 	"github.com/concordat-dev/concordat/kit/policy"
 	"github.com/concordat-dev/concordat/kit/token"
@@ -185,6 +189,82 @@ func TestSelfBindsUsersToWhatIsTheirs(t *testing.T) {
 	}
 }
 
+func hedge(attempts uint32, delay time.Duration) *policyv1.Hedge {
+	return &policyv1.Hedge{Attempts: attempts, Delay: durationpb.New(delay)}
+}
+
+func TestAHedgeIsForCallsOfOneMessageEachWay(t *testing.T) {
+	p := &policyv1.MethodPolicy{Audience: []policyv1.Audience{pub}, Timeout: durationpb.New(1e9), Hedge: hedge(2, 1e8)}
+	file := protodesc.ToFileDescriptorProto(service(t, p, descriptorpb.MethodOptions_NO_SIDE_EFFECTS).ParentFile())
+	file.Service[0].Method[0].ServerStreaming = proto.Bool(true)
+	fd, err := protodesc.NewFile(file, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := policy.Compile(fd.Services().Get(0)); err == nil || !strings.Contains(err.Error(), "unary") {
+		t.Errorf("err = %v, want one that says that a hedge is for unary methods", err)
+	}
+}
+
+func TestWhatAPolicyLeavesOutHasADefault(t *testing.T) {
+	bare := compile(t, &policyv1.MethodPolicy{Audience: []policyv1.Audience{pub}, Retry: &policyv1.Retry{Attempts: 3}})
+	want := &policy.Retry{Attempts: 3, InitialBackoff: 50 * time.Millisecond, MaxBackoff: time.Second, Multiplier: 2, Codes: []fault.Kind{fault.Unavailable}}
+	if !reflect.DeepEqual(bare.Retry, want) {
+		t.Errorf("retry: %+v, want %+v", bare.Retry, want)
+	}
+	if bare.Hedge != nil || bare.Gzip || bare.MaxRequestBytes != policy.MaxMessageBytes {
+		t.Errorf("hedge %v, gzip %v, %d bytes; want none, none, %d", bare.Hedge, bare.Gzip, bare.MaxRequestBytes, policy.MaxMessageBytes)
+	}
+}
+
+func TestWhatAPolicySaysOfRepetitionsIsRead(t *testing.T) {
+	m := compile(t, &policyv1.MethodPolicy{
+		Audience: []policyv1.Audience{pub}, Compression: policyv1.Compression_COMPRESSION_GZIP, MaxRequestBytes: 1000,
+		Retry: &policyv1.Retry{
+			Attempts: 5, InitialBackoff: durationpb.New(time.Millisecond), MaxBackoff: durationpb.New(time.Minute), Multiplier: 1.5,
+			Codes: []policyv1.RetryCode{policyv1.RetryCode_RETRY_CODE_ABORTED, policyv1.RetryCode_RETRY_CODE_RESOURCE_EXHAUSTED},
+		},
+	})
+	want := &policy.Retry{
+		Attempts: 5, InitialBackoff: time.Millisecond, MaxBackoff: time.Minute, Multiplier: 1.5,
+		Codes: []fault.Kind{fault.Aborted, fault.ResourceExhausted},
+	}
+	if !reflect.DeepEqual(m.Retry, want) {
+		t.Errorf("retry: %+v, want %+v", m.Retry, want)
+	}
+	if !m.Gzip || m.MaxRequestBytes != 1000 {
+		t.Errorf("gzip %v, %d bytes", m.Gzip, m.MaxRequestBytes)
+	}
+	for _, k := range fault.Kinds() {
+		if got, want := m.Repeats(k), k == fault.Aborted || k == fault.ResourceExhausted; got != want {
+			t.Errorf("Repeats(%v) = %v, want %v", k, got, want)
+		}
+	}
+}
+
+func TestAFieldIsFoundInAnotherVersionOfItsMessage(t *testing.T) {
+	sd := service(t, &policyv1.MethodPolicy{
+		Audience: []policyv1.Audience{pub}, Timeout: durationpb.New(1e9), Retry: &policyv1.Retry{Attempts: 2}, IdempotencyKey: "charge.customer_id",
+	}, descriptorpb.MethodOptions_IDEMPOTENT)
+	table, err := policy.Compile(sd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := service(t, nil, descriptorpb.MethodOptions_IDEMPOTENT).Methods().Get(0).Input()
+	req := dynamicpb.NewMessage(other)
+	if !table[path].LacksKey(req) {
+		t.Error("a request without the key does not lack it")
+	}
+	charge := req.Mutable(other.Fields().ByName("charge")).Message()
+	charge.Set(charge.Descriptor().Fields().ByName("customer_id"), protoreflect.ValueOfString("k"))
+	if table[path].LacksKey(req) {
+		t.Error("a request with the key lacks it")
+	}
+	if !table[path].LacksKey(&policyv1.Self{Field: "k"}) {
+		t.Error("a message that has no such field does not lack the key")
+	}
+}
+
 func TestAPolicyThatContradictsItselfIsRefusedWithEveryReason(t *testing.T) {
 	second := durationpb.New(1e9)
 	for name, tc := range map[string]struct {
@@ -192,19 +272,32 @@ func TestAPolicyThatContradictsItselfIsRefusedWithEveryReason(t *testing.T) {
 		level descriptorpb.MethodOptions_IdempotencyLevel
 		want  string
 	}{
-		"no policy":                    {nil, 1, "has no policy"},
-		"no audience":                  {&policyv1.MethodPolicy{Timeout: second}, 1, "audience is empty"},
-		"no timeout":                   {&policyv1.MethodPolicy{Audience: []policyv1.Audience{pub}}, 1, "timeout is not set"},
-		"scopes without users":         {&policyv1.MethodPolicy{Audience: []policyv1.Audience{svc}, Timeout: second, Scopes: []string{"s"}}, 1, "bind users"},
-		"retry of what is not safe":    {&policyv1.MethodPolicy{Audience: []policyv1.Audience{pub}, Timeout: second, Retry: &policyv1.Retry{Attempts: 3}}, 0, "idempotency_level"},
-		"too many attempts":            {&policyv1.MethodPolicy{Audience: []policyv1.Audience{pub}, Timeout: second, Retry: &policyv1.Retry{Attempts: 6}}, 2, "attempts is 6"},
-		"self on a missing field":      {&policyv1.MethodPolicy{Audience: []policyv1.Audience{usr}, Timeout: second, Self: &policyv1.Self{Field: "nope"}}, 1, `no field "nope"`},
-		"self on a number":             {&policyv1.MethodPolicy{Audience: []policyv1.Audience{usr}, Timeout: second, Self: &policyv1.Self{Field: "count"}}, 1, "no string"},
-		"self on a repeated field":     {&policyv1.MethodPolicy{Audience: []policyv1.Audience{usr}, Timeout: second, Self: &policyv1.Self{Field: "tags"}}, 1, "repeated"},
-		"a path through a scalar":      {&policyv1.MethodPolicy{Audience: []policyv1.Audience{usr}, Timeout: second, IdempotencyKey: "user_id.x"}, 1, "no message"},
-		"a rate of nothing":            {&policyv1.MethodPolicy{Audience: []policyv1.Audience{usr}, Timeout: second, Rate: &policyv1.Rate{Burst: 1, Per: 1}}, 1, "per_second"},
-		"a rate by nothing":            {&policyv1.MethodPolicy{Audience: []policyv1.Audience{usr}, Timeout: second, Rate: &policyv1.Rate{PerSecond: 1, Burst: 1}}, 1, "rate.per"},
-		"a rate by a field without it": {&policyv1.MethodPolicy{Audience: []policyv1.Audience{usr}, Timeout: second, Rate: &policyv1.Rate{PerSecond: 1, Burst: 1, Per: 3}}, 1, "rate.field"},
+		"no policy":                        {nil, 1, "has no policy"},
+		"no audience":                      {&policyv1.MethodPolicy{Timeout: second}, 1, "audience is empty"},
+		"no timeout":                       {&policyv1.MethodPolicy{Audience: []policyv1.Audience{pub}}, 1, "timeout is not set"},
+		"scopes without users":             {&policyv1.MethodPolicy{Audience: []policyv1.Audience{svc}, Timeout: second, Scopes: []string{"s"}}, 1, "bind users"},
+		"retry of what is not safe":        {&policyv1.MethodPolicy{Audience: []policyv1.Audience{pub}, Timeout: second, Retry: &policyv1.Retry{Attempts: 3}}, 0, "idempotency_level"},
+		"too many attempts":                {&policyv1.MethodPolicy{Audience: []policyv1.Audience{pub}, Timeout: second, Retry: &policyv1.Retry{Attempts: 6}}, 2, "attempts is 6"},
+		"self on a missing field":          {&policyv1.MethodPolicy{Audience: []policyv1.Audience{usr}, Timeout: second, Self: &policyv1.Self{Field: "nope"}}, 1, `no field "nope"`},
+		"self on a number":                 {&policyv1.MethodPolicy{Audience: []policyv1.Audience{usr}, Timeout: second, Self: &policyv1.Self{Field: "count"}}, 1, "no string"},
+		"self on a repeated field":         {&policyv1.MethodPolicy{Audience: []policyv1.Audience{usr}, Timeout: second, Self: &policyv1.Self{Field: "tags"}}, 1, "repeated"},
+		"a path through a scalar":          {&policyv1.MethodPolicy{Audience: []policyv1.Audience{usr}, Timeout: second, IdempotencyKey: "user_id.x"}, 1, "no message"},
+		"a rate of nothing":                {&policyv1.MethodPolicy{Audience: []policyv1.Audience{usr}, Timeout: second, Rate: &policyv1.Rate{Burst: 1, Per: 1}}, 1, "per_second"},
+		"a rate by nothing":                {&policyv1.MethodPolicy{Audience: []policyv1.Audience{usr}, Timeout: second, Rate: &policyv1.Rate{PerSecond: 1, Burst: 1}}, 1, "rate.per"},
+		"a multiplier that shortens":       {&policyv1.MethodPolicy{Audience: []policyv1.Audience{pub}, Timeout: second, Retry: &policyv1.Retry{Attempts: 3, Multiplier: 0.5}}, 1, "retry.multiplier is 0.5"},
+		"a multiplier that is no number":   {&policyv1.MethodPolicy{Audience: []policyv1.Audience{pub}, Timeout: second, Retry: &policyv1.Retry{Attempts: 3, Multiplier: math.NaN()}}, 1, "retry.multiplier is NaN"},
+		"a pause of nothing":               {&policyv1.MethodPolicy{Audience: []policyv1.Audience{pub}, Timeout: second, Retry: &policyv1.Retry{Attempts: 3, InitialBackoff: durationpb.New(0)}}, 1, "backs off from 0s"},
+		"a retry of an unknown code":       {&policyv1.MethodPolicy{Audience: []policyv1.Audience{pub}, Timeout: second, Retry: &policyv1.Retry{Attempts: 3, Codes: []policyv1.RetryCode{13}}}, 1, "retry.codes has 13"},
+		"a retry of a code twice":          {&policyv1.MethodPolicy{Audience: []policyv1.Audience{pub}, Timeout: second, Retry: &policyv1.Retry{Attempts: 3, Codes: []policyv1.RetryCode{14, 14}}}, 1, "twice"},
+		"a hedge beside a retry":           {&policyv1.MethodPolicy{Audience: []policyv1.Audience{pub}, Timeout: second, Retry: &policyv1.Retry{Attempts: 3}, Hedge: hedge(2, 1e8)}, 1, "exclude each other"},
+		"a hedge of what changes anything": {&policyv1.MethodPolicy{Audience: []policyv1.Audience{pub}, Timeout: second, Hedge: hedge(2, 1e8)}, 2, "NO_SIDE_EFFECTS"},
+		"a hedge of one":                   {&policyv1.MethodPolicy{Audience: []policyv1.Audience{pub}, Timeout: second, Hedge: hedge(1, 1e8)}, 1, "hedge.attempts is 1"},
+		"a hedge of six":                   {&policyv1.MethodPolicy{Audience: []policyv1.Audience{pub}, Timeout: second, Hedge: hedge(6, 1e8)}, 1, "hedge.attempts is 6"},
+		"a hedge without a delay":          {&policyv1.MethodPolicy{Audience: []policyv1.Audience{pub}, Timeout: second, Hedge: hedge(2, 0)}, 1, "hedge.delay is 0s"},
+		"a hedge after the timeout":        {&policyv1.MethodPolicy{Audience: []policyv1.Audience{pub}, Timeout: second, Hedge: hedge(2, 1e9)}, 1, "hedge.delay is 1s"},
+		"an unknown compression":           {&policyv1.MethodPolicy{Audience: []policyv1.Audience{pub}, Timeout: second, Compression: 9}, 1, "compression 9"},
+		"messages beyond what is taken":    {&policyv1.MethodPolicy{Audience: []policyv1.Audience{pub}, Timeout: second, MaxRequestBytes: 4<<20 + 1}, 1, "max_request_bytes is 4194305"},
+		"a rate by a field without it":     {&policyv1.MethodPolicy{Audience: []policyv1.Audience{usr}, Timeout: second, Rate: &policyv1.Rate{PerSecond: 1, Burst: 1, Per: 3}}, 1, "rate.field"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := policy.Compile(service(t, tc.p, tc.level))

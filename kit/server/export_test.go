@@ -12,4 +12,4 @@ func Steps() []string {
 }
 
 // Faults are what the path answers by itself.
-var Faults = []*fault.Fault{errTooLarge, errHopeless, errTimeout, errUnknownMethod, errInvalid, errRate, errMalformed}
+var Faults = []*fault.Fault{errTooLarge, errHopeless, errTimeout, errUnknownMethod, errInvalid, errRate, errMalformed, errOverloaded}

@@ -15,12 +15,20 @@ import (
 var errRate = fault.New(fault.ResourceExhausted, "RATE_LIMITED", "too many calls").WithDomain(fault.Domain)
 
 // limit holds callers to the rate of the method, each by a bucket of their own: by who they are or where they come
-// from once a call, by what they ask for on each message.
+// from once a call, by what they ask for on each message. Then it lets in as many calls of the method as the server can
+// do in time (overload.go): unary ones alone, because a stream costs what it carries and not that it is open, and never
+// those of health and reflection, which have to answer when nothing else does. Last, it holds each message to the
+// method's size.
 func limit(s *Server) step {
 	buckets := make(map[*policy.Method]*buckets)
+	admissions := make(map[*policy.Method]*admission)
+	shared := &processors{}
 	for _, m := range s.policies {
 		if m.Rate != nil {
 			buckets[m] = newBuckets(m.Rate)
+		}
+		if !m.Framework && !m.ClientStream && !m.ServerStream {
+			admissions[m] = newAdmission(s.cfg.Clock, shared)
 		}
 	}
 	take := func(c *call, key string) error {
@@ -45,12 +53,27 @@ func limit(s *Server) step {
 						return err
 					}
 				}
+				a := admissions[c.method]
+				if a == nil {
+					return next(c)
+				}
+				end, _ := c.Deadline() // every call has one by now
+				entered, ok := a.enter(end)
+				if !ok {
+					return errOverloaded
+				}
+				defer a.leave(entered)
 				return next(c)
 			}
 		},
 		message: func(c *call, m proto.Message) error {
 			if r := c.method.Rate; r != nil && r.Field != nil {
-				return take(c, r.Field.Get(m.ProtoReflect()))
+				if err := take(c, r.Field.Get(m.ProtoReflect())); err != nil {
+					return err
+				}
+			}
+			if most := c.method.MaxRequestBytes; most < policy.MaxMessageBytes && proto.Size(m) > most {
+				return errTooLarge
 			}
 			return nil
 		},

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"errors"
+	"io"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -174,7 +175,10 @@ func (s *serverStream) Context() context.Context { return s.call }
 
 func (s *serverStream) RecvMsg(m any) error {
 	if err := s.ServerStream.RecvMsg(m); err != nil {
-		return streamFault(s.call, err)
+		if errors.Is(err, io.EOF) {
+			return err
+		}
+		return unread(s.call, err)
 	}
 	return s.call.server.check(s.call, m)
 }
@@ -207,7 +211,7 @@ func streamFault(ctx context.Context, err error) error {
 	if f := grpcfault.FromStatus(st.Proto()); f.Kind() == fault.ResourceExhausted {
 		return errTooLarge.Because(err)
 	} else {
-		return f.WithText("the stream is broken")
+		return f.WithText("the stream is broken").Because(err)
 	}
 }
 

@@ -37,7 +37,8 @@ const (
 	maxStreams        = 1000             // concurrent calls on one connection
 	maxHeaderBytes    = 16 << 10         // of one call, uncompressed
 	maxMessageBytes   = 4 << 20          // of one message, either way
-	connectionTimeout = 10 * time.Second // for the handshake
+	connectionTimeout = 5 * time.Second  // for the handshake and the first words of HTTP/2
+	connectionIdle    = 15 * time.Minute // without a call; a client connects anew when it has one
 	connectionAge     = 30 * time.Minute // then the client is asked to connect anew, so that replicas share the load
 	connectionGrace   = 5 * time.Minute  // for what is still open then
 	minPing           = 10 * time.Second // clients that ping more often are disconnected
@@ -50,7 +51,7 @@ type Tokens interface {
 	Verify(ctx context.Context, token string) (*identity.User, error)
 }
 
-// Config is what a Server needs. Every field but Checks is required.
+// Config is what a Server needs. Every field but ConnectionsPerAddress and Checks is required.
 type Config struct {
 	// Listener is where to serve. The server closes it.
 	Listener net.Listener
@@ -68,6 +69,10 @@ type Config struct {
 	NewID func() string
 	// DrainTimeout is how long calls may go on once the server is told to stop.
 	DrainTimeout time.Duration
+	// ConnectionsPerAddress is how many connections one address may have open at once: an IPv4 address, or an IPv6 /64.
+	// Zero means 1,000; below zero there is no bound, for a server that sees all its callers behind one address and has a
+	// bound in front.
+	ConnectionsPerAddress int
 	// Checks say whether the service can do its work, by name: its store, its event log. All are asked every few
 	// seconds; while one fails, the service is NOT_SERVING.
 	Checks map[string]func(context.Context) error
@@ -103,10 +108,12 @@ type protoMessage = protoreflect.ProtoMessage
 // that contradicts itself, or where a validation rule does not compile.
 func New(cfg Config, register func(grpc.ServiceRegistrar)) (*Server, error) {
 	s := &Server{cfg: cfg, health: health.NewServer(), ready: make(chan struct{})}
+	s.cfg.Listener = newListener(cfg.Listener, cfg.ConnectionsPerAddress, cfg.Log, cfg.Clock)
 	s.drain, s.startStop = context.WithCancel(context.Background())
 	s.grpc = grpc.NewServer(
-		grpc.Creds(credentials.NewTLS(cfg.Identity.ServerTLS())),
+		grpc.Creds(handshaker{credentials.NewTLS(cfg.Identity.ServerTLS())}),
 		grpc.StatsHandler(observer{s}),
+		grpc.InTapHandle(s.tap),
 		grpc.ChainUnaryInterceptor(s.unary),
 		grpc.ChainStreamInterceptor(s.stream),
 		grpc.UnknownServiceHandler(func(any, grpc.ServerStream) error { return errUnknownMethod }),
@@ -117,12 +124,12 @@ func New(cfg Config, register func(grpc.ServiceRegistrar)) (*Server, error) {
 		grpc.MaxSendMsgSize(maxMessageBytes),
 		grpc.ConnectionTimeout(connectionTimeout),
 		grpc.KeepaliveParams(keepalive.ServerParameters{
-			MaxConnectionAge: connectionAge, MaxConnectionAgeGrace: connectionGrace,
+			MaxConnectionIdle: connectionIdle, MaxConnectionAge: connectionAge, MaxConnectionAgeGrace: connectionGrace,
 			Time: 30 * time.Second, Timeout: 10 * time.Second,
 		}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minPing, PermitWithoutStream: true}),
 	)
-	register(s.grpc)
+	register(registrar{s.grpc})
 	ours, err := descriptors(s.grpc)
 	if err != nil {
 		return nil, err
@@ -133,7 +140,7 @@ func New(cfg Config, register func(grpc.ServiceRegistrar)) (*Server, error) {
 	if s.validator, err = newValidator(ours); err != nil {
 		return nil, err
 	}
-	healthpb.RegisterHealthServer(s.grpc, s.health)
+	healthpb.RegisterHealthServer(registrar{s.grpc}, s.health)
 	reflection.Register(s.grpc)
 	for service, info := range s.grpc.GetServiceInfo() {
 		for _, method := range info.Methods {

@@ -5,7 +5,9 @@ import (
 	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
@@ -30,7 +32,7 @@ func faults(*Server) step {
 					domain = c.method.Package
 				}
 				if c.method != nil && c.method.Framework {
-					err = grpcfault.FromError(err) // their texts are grpc-go's and tell nothing of ours
+					err = frameworkFault(err)
 				}
 				// Of a context only the cause is interesting: that the token expired, that the deadline passed.
 				if kind := fault.KindOf(err); kind == fault.Canceled || kind == fault.DeadlineExceeded {
@@ -39,11 +41,26 @@ func faults(*Server) step {
 					}
 				}
 				c.fault = grpcfault.Public(err, domain)
+				if wait := pushback(c, c.fault); wait != "" {
+					_ = grpc.SetTrailer(c, metadata.Pairs(pushbackTrailer, wait)) // the call has not ended: it cannot fail
+				}
 				return status.FromProto(grpcfault.Status(err, domain, &errdetails.RequestInfo{RequestId: c.RequestID})).Err()
 			}
 		},
 		message: func(_ *call, m proto.Message) error { return undecoded(m) },
 	}
+}
+
+// frameworkFault returns the fault of an answer of grpc-go's handlers with its text, which tells nothing of ours.
+func frameworkFault(err error) error {
+	if _, ours := fault.As(err); ours {
+		return err
+	}
+	f := grpcfault.FromError(err)
+	if st, ok := status.FromError(err); ok {
+		return f.WithText(st.Message())
+	}
+	return f
 }
 
 // recoverPanic keeps a panic inside its call. Handlers of streams have a goroutine of their own and the same guard.

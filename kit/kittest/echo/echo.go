@@ -29,8 +29,12 @@ const (
 	Service = "/echo.v1.EchoService/Service" // services
 	Limited = "/echo.v1.EchoService/Limited" // anybody, two at once, then one in ten seconds
 	ByText  = "/echo.v1.EchoService/ByText"  // anybody, one for each text
+	Keyed   = "/echo.v1.EchoService/Keyed"   // anybody; a client may send it three times, when the server says so too; owner is the key
+	Hedged  = "/echo.v1.EchoService/Hedged"  // anybody; a client sends it again after 20 ms, three times in all
+	Packed  = "/echo.v1.EchoService/Packed"  // anybody; compressed, of 1000 bytes at most
 	Watch   = "/echo.v1.EchoService/Watch"   // server stream
 	Collect = "/echo.v1.EchoService/Collect" // client stream
+	Feed    = "/echo.v1.EchoService/Feed"    // client stream of the handler Collect; a client may send it twice; owner is the key
 	Chat    = "/echo.v1.EchoService/Chat"    // both
 )
 
@@ -44,6 +48,9 @@ var Contract = sync.OnceValue(func() protoreflect.ServiceDescriptor {
 	proto.SetExtension(text, validate.E_Field, rules)
 	method := func(name string, in, out bool, p *policyv1.MethodPolicy) *descriptorpb.MethodDescriptorProto {
 		opts := &descriptorpb.MethodOptions{IdempotencyLevel: descriptorpb.MethodOptions_NO_SIDE_EFFECTS.Enum()}
+		if p.GetIdempotencyKey() != "" {
+			opts.IdempotencyLevel = descriptorpb.MethodOptions_IDEMPOTENT.Enum()
+		}
 		if p.GetTimeout() == nil {
 			p.Timeout = durationpb.New(2 * time.Second)
 		}
@@ -67,8 +74,15 @@ var Contract = sync.OnceValue(func() protoreflect.ServiceDescriptor {
 			method("Service", false, false, &policyv1.MethodPolicy{Audience: []policyv1.Audience{policyv1.Audience_AUDIENCE_SERVICE}, Callers: []string{"orders", "gateway"}}),
 			method("Limited", false, false, &policyv1.MethodPolicy{Audience: public, Rate: &policyv1.Rate{PerSecond: 0.1, Burst: 2, Per: policyv1.RateKey_RATE_KEY_ADDRESS}}),
 			method("ByText", false, false, &policyv1.MethodPolicy{Audience: public, Rate: &policyv1.Rate{PerSecond: 0.1, Burst: 1, Per: policyv1.RateKey_RATE_KEY_FIELD, Field: "text"}}),
+			method("Keyed", false, false, &policyv1.MethodPolicy{Audience: public, IdempotencyKey: "owner", Retry: &policyv1.Retry{
+				Attempts: 3, InitialBackoff: durationpb.New(time.Millisecond), MaxBackoff: durationpb.New(2 * time.Millisecond), Multiplier: 1.5,
+				Codes: []policyv1.RetryCode{policyv1.RetryCode_RETRY_CODE_UNAVAILABLE, policyv1.RetryCode_RETRY_CODE_RESOURCE_EXHAUSTED, policyv1.RetryCode_RETRY_CODE_ABORTED},
+			}}),
+			method("Hedged", false, false, &policyv1.MethodPolicy{Audience: public, Hedge: &policyv1.Hedge{Attempts: 3, Delay: durationpb.New(20 * time.Millisecond)}}),
+			method("Packed", false, false, &policyv1.MethodPolicy{Audience: public, Compression: policyv1.Compression_COMPRESSION_GZIP, MaxRequestBytes: 1000}),
 			method("Watch", false, true, &policyv1.MethodPolicy{Audience: append(users, public...)}),
 			method("Collect", true, false, &policyv1.MethodPolicy{Audience: public, Timeout: durationpb.New(300 * time.Millisecond)}),
+			method("Feed", true, false, &policyv1.MethodPolicy{Audience: public, IdempotencyKey: "owner", Retry: &policyv1.Retry{Attempts: 2}}),
 			method("Chat", true, true, &policyv1.MethodPolicy{Audience: append(users, public...), Self: &policyv1.Self{Field: "owner"}}),
 		}}},
 	}, protoregistry.GlobalFiles)
@@ -123,7 +137,7 @@ func (h Handlers) Register(r grpc.ServiceRegistrar) {
 				}
 				return h.Watch(req, s)
 			}})
-		case "Collect":
+		case "Collect", "Feed":
 			desc.Streams = append(desc.Streams, grpc.StreamDesc{StreamName: name, ClientStreams: true, Handler: func(_ any, s grpc.ServerStream) error { return h.Collect(s) }})
 		case "Chat":
 			desc.Streams = append(desc.Streams, grpc.StreamDesc{StreamName: name, ClientStreams: true, ServerStreams: true, Handler: func(_ any, s grpc.ServerStream) error { return h.Chat(s) }})

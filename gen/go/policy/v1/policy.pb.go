@@ -84,6 +84,114 @@ func (Audience) EnumDescriptor() ([]byte, []int) {
 	return file_policy_v1_policy_proto_rawDescGZIP(), []int{0}
 }
 
+// RetryCode is a failure after which a call may be repeated. The numbers are those of google.rpc.Code.
+type RetryCode int32
+
+const (
+	// Never valid.
+	RetryCode_RETRY_CODE_UNSPECIFIED RetryCode = 0
+	// RESOURCE_EXHAUSTED. It is repeated only when the server says when; a server that does not know tells its clients
+	// not to (grpc-retry-pushback-ms: -1).
+	RetryCode_RETRY_CODE_RESOURCE_EXHAUSTED RetryCode = 8
+	// ABORTED, such as a call whose first sending is still at work. It is repeated only when the server says when, as
+	// RETRY_CODE_RESOURCE_EXHAUSTED is.
+	RetryCode_RETRY_CODE_ABORTED RetryCode = 10
+	// UNAVAILABLE: nobody was there, or whoever was there could not just then.
+	RetryCode_RETRY_CODE_UNAVAILABLE RetryCode = 14
+)
+
+// Enum value maps for RetryCode.
+var (
+	RetryCode_name = map[int32]string{
+		0:  "RETRY_CODE_UNSPECIFIED",
+		8:  "RETRY_CODE_RESOURCE_EXHAUSTED",
+		10: "RETRY_CODE_ABORTED",
+		14: "RETRY_CODE_UNAVAILABLE",
+	}
+	RetryCode_value = map[string]int32{
+		"RETRY_CODE_UNSPECIFIED":        0,
+		"RETRY_CODE_RESOURCE_EXHAUSTED": 8,
+		"RETRY_CODE_ABORTED":            10,
+		"RETRY_CODE_UNAVAILABLE":        14,
+	}
+)
+
+func (x RetryCode) Enum() *RetryCode {
+	p := new(RetryCode)
+	*p = x
+	return p
+}
+
+func (x RetryCode) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (RetryCode) Descriptor() protoreflect.EnumDescriptor {
+	return file_policy_v1_policy_proto_enumTypes[1].Descriptor()
+}
+
+func (RetryCode) Type() protoreflect.EnumType {
+	return &file_policy_v1_policy_proto_enumTypes[1]
+}
+
+func (x RetryCode) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use RetryCode.Descriptor instead.
+func (RetryCode) EnumDescriptor() ([]byte, []int) {
+	return file_policy_v1_policy_proto_rawDescGZIP(), []int{1}
+}
+
+// Compression is a way to compress messages.
+type Compression int32
+
+const (
+	// No compression.
+	Compression_COMPRESSION_UNSPECIFIED Compression = 0
+	// gzip (RFC 1952).
+	Compression_COMPRESSION_GZIP Compression = 1
+)
+
+// Enum value maps for Compression.
+var (
+	Compression_name = map[int32]string{
+		0: "COMPRESSION_UNSPECIFIED",
+		1: "COMPRESSION_GZIP",
+	}
+	Compression_value = map[string]int32{
+		"COMPRESSION_UNSPECIFIED": 0,
+		"COMPRESSION_GZIP":        1,
+	}
+)
+
+func (x Compression) Enum() *Compression {
+	p := new(Compression)
+	*p = x
+	return p
+}
+
+func (x Compression) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Compression) Descriptor() protoreflect.EnumDescriptor {
+	return file_policy_v1_policy_proto_enumTypes[2].Descriptor()
+}
+
+func (Compression) Type() protoreflect.EnumType {
+	return &file_policy_v1_policy_proto_enumTypes[2]
+}
+
+func (x Compression) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Compression.Descriptor instead.
+func (Compression) EnumDescriptor() ([]byte, []int) {
+	return file_policy_v1_policy_proto_rawDescGZIP(), []int{2}
+}
+
 // RateKey is what a rate is counted by.
 type RateKey int32
 
@@ -125,11 +233,11 @@ func (x RateKey) String() string {
 }
 
 func (RateKey) Descriptor() protoreflect.EnumDescriptor {
-	return file_policy_v1_policy_proto_enumTypes[1].Descriptor()
+	return file_policy_v1_policy_proto_enumTypes[3].Descriptor()
 }
 
 func (RateKey) Type() protoreflect.EnumType {
-	return &file_policy_v1_policy_proto_enumTypes[1]
+	return &file_policy_v1_policy_proto_enumTypes[3]
 }
 
 func (x RateKey) Number() protoreflect.EnumNumber {
@@ -138,7 +246,7 @@ func (x RateKey) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use RateKey.Descriptor instead.
 func (RateKey) EnumDescriptor() ([]byte, []int) {
-	return file_policy_v1_policy_proto_rawDescGZIP(), []int{1}
+	return file_policy_v1_policy_proto_rawDescGZIP(), []int{3}
 }
 
 // MethodPolicy says everything about a method that its messages do not.
@@ -160,15 +268,23 @@ type MethodPolicy struct {
 	// it bounds the life of the stream; the client resumes it.
 	Timeout *durationpb.Duration `protobuf:"bytes,5,opt,name=timeout,proto3" json:"timeout,omitempty"`
 	// When a client may send the call again by itself. Unset means never. Legal only where idempotency_level is
-	// NO_SIDE_EFFECTS or IDEMPOTENT.
+	// NO_SIDE_EFFECTS or IDEMPOTENT. A client does not send a call that it may repeat without its idempotency key.
 	Retry *Retry `protobuf:"bytes,6,opt,name=retry,proto3" json:"retry,omitempty"`
 	// How often the method may be called. Unset means without a limit of its own.
 	Rate *Rate `protobuf:"bytes,7,opt,name=rate,proto3" json:"rate,omitempty"`
 	// The path of the request field that makes a repeated call the same call: the server answers a repetition with the
 	// first result and does nothing twice. Empty where there is none.
 	IdempotencyKey string `protobuf:"bytes,8,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// When a client may ask another replica before the first one has answered. Unset means never. Legal only for unary
+	// methods whose idempotency_level is NO_SIDE_EFFECTS, and not together with retry.
+	Hedge *Hedge `protobuf:"bytes,9,opt,name=hedge,proto3" json:"hedge,omitempty"`
+	// How clients compress requests. Unset means not at all. The server answers in kind. Not for a request in which a
+	// secret stands beside what a stranger chooses: the size of what is sent then tells of the secret.
+	Compression Compression `protobuf:"varint,10,opt,name=compression,proto3,enum=policy.v1.Compression" json:"compression,omitempty"`
+	// How large one message from a client may be, in bytes, uncompressed: at most 4194304 (4 MiB). Unset means 4 MiB.
+	MaxRequestBytes uint32 `protobuf:"varint,11,opt,name=max_request_bytes,json=maxRequestBytes,proto3" json:"max_request_bytes,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *MethodPolicy) Reset() {
@@ -257,6 +373,27 @@ func (x *MethodPolicy) GetIdempotencyKey() string {
 	return ""
 }
 
+func (x *MethodPolicy) GetHedge() *Hedge {
+	if x != nil {
+		return x.Hedge
+	}
+	return nil
+}
+
+func (x *MethodPolicy) GetCompression() Compression {
+	if x != nil {
+		return x.Compression
+	}
+	return Compression_COMPRESSION_UNSPECIFIED
+}
+
+func (x *MethodPolicy) GetMaxRequestBytes() uint32 {
+	if x != nil {
+		return x.MaxRequestBytes
+	}
+	return 0
+}
+
 // Self binds a user to the objects that are theirs.
 type Self struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -313,15 +450,21 @@ func (x *Self) GetOrScope() string {
 	return ""
 }
 
-// Retry says how a client repeats a call that ended UNAVAILABLE.
+// Retry says how a client repeats a call that failed for the moment. Each pause varies by a fifth, so that clients do
+// not come back all at once; where the server says when to come back (google.rpc.RetryInfo, and
+// grpc-retry-pushback-ms in the trailers), that counts instead. Clients repeat nothing while most of their calls fail.
 type Retry struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// How many times the call is sent in all, the first one included: 2 to 5 (gRFC A6 caps it at 5).
 	Attempts uint32 `protobuf:"varint,1,opt,name=attempts,proto3" json:"attempts,omitempty"`
-	// The pause before the first repetition; it doubles for each further one. Unset means 50 ms.
+	// The pause before the first repetition. Unset means 50 ms.
 	InitialBackoff *durationpb.Duration `protobuf:"bytes,2,opt,name=initial_backoff,json=initialBackoff,proto3" json:"initial_backoff,omitempty"`
-	// The longest pause. Unset means 1 s.
-	MaxBackoff    *durationpb.Duration `protobuf:"bytes,3,opt,name=max_backoff,json=maxBackoff,proto3" json:"max_backoff,omitempty"`
+	// The longest pause, at least initial_backoff. Unset means 1 s.
+	MaxBackoff *durationpb.Duration `protobuf:"bytes,3,opt,name=max_backoff,json=maxBackoff,proto3" json:"max_backoff,omitempty"`
+	// By what each pause is longer than the one before: 1 to 10. Unset means 2.
+	Multiplier float64 `protobuf:"fixed64,4,opt,name=multiplier,proto3" json:"multiplier,omitempty"`
+	// Which failures are repeated, each at most once in the list. Empty means RETRY_CODE_UNAVAILABLE alone.
+	Codes         []RetryCode `protobuf:"varint,5,rep,packed,name=codes,proto3,enum=policy.v1.RetryCode" json:"codes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -377,6 +520,78 @@ func (x *Retry) GetMaxBackoff() *durationpb.Duration {
 	return nil
 }
 
+func (x *Retry) GetMultiplier() float64 {
+	if x != nil {
+		return x.Multiplier
+	}
+	return 0
+}
+
+func (x *Retry) GetCodes() []RetryCode {
+	if x != nil {
+		return x.Codes
+	}
+	return nil
+}
+
+// Hedge says when a client sends a call again without waiting for the answer to the first (gRFC A6). The first answer
+// that is not UNAVAILABLE counts, and the other calls are cancelled. It buys latency with load: clients send no second
+// call while many of their calls fail, or once a server asks them not to.
+type Hedge struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many times the call is sent at most, the first one included: 2 to 5.
+	Attempts uint32 `protobuf:"varint,1,opt,name=attempts,proto3" json:"attempts,omitempty"`
+	// How long to wait for an answer before the call is sent once more. Required, above zero and below timeout. After an
+	// answer of UNAVAILABLE the next call is sent at once, or when the server says.
+	Delay         *durationpb.Duration `protobuf:"bytes,2,opt,name=delay,proto3" json:"delay,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Hedge) Reset() {
+	*x = Hedge{}
+	mi := &file_policy_v1_policy_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Hedge) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Hedge) ProtoMessage() {}
+
+func (x *Hedge) ProtoReflect() protoreflect.Message {
+	mi := &file_policy_v1_policy_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Hedge.ProtoReflect.Descriptor instead.
+func (*Hedge) Descriptor() ([]byte, []int) {
+	return file_policy_v1_policy_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Hedge) GetAttempts() uint32 {
+	if x != nil {
+		return x.Attempts
+	}
+	return 0
+}
+
+func (x *Hedge) GetDelay() *durationpb.Duration {
+	if x != nil {
+		return x.Delay
+	}
+	return nil
+}
+
 // Rate is a token bucket.
 type Rate struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -394,7 +609,7 @@ type Rate struct {
 
 func (x *Rate) Reset() {
 	*x = Rate{}
-	mi := &file_policy_v1_policy_proto_msgTypes[3]
+	mi := &file_policy_v1_policy_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -406,7 +621,7 @@ func (x *Rate) String() string {
 func (*Rate) ProtoMessage() {}
 
 func (x *Rate) ProtoReflect() protoreflect.Message {
-	mi := &file_policy_v1_policy_proto_msgTypes[3]
+	mi := &file_policy_v1_policy_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -419,7 +634,7 @@ func (x *Rate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rate.ProtoReflect.Descriptor instead.
 func (*Rate) Descriptor() ([]byte, []int) {
-	return file_policy_v1_policy_proto_rawDescGZIP(), []int{3}
+	return file_policy_v1_policy_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Rate) GetPerSecond() float64 {
@@ -473,7 +688,7 @@ var File_policy_v1_policy_proto protoreflect.FileDescriptor
 
 const file_policy_v1_policy_proto_rawDesc = "" +
 	"\n" +
-	"\x16policy/v1/policy.proto\x12\tpolicy.v1\x1a google/protobuf/descriptor.proto\x1a\x1egoogle/protobuf/duration.proto\"\xc1\x02\n" +
+	"\x16policy/v1/policy.proto\x12\tpolicy.v1\x1a google/protobuf/descriptor.proto\x1a\x1egoogle/protobuf/duration.proto\"\xcf\x03\n" +
 	"\fMethodPolicy\x12/\n" +
 	"\baudience\x18\x01 \x03(\x0e2\x13.policy.v1.AudienceR\baudience\x12\x16\n" +
 	"\x06scopes\x18\x02 \x03(\tR\x06scopes\x12\x18\n" +
@@ -482,15 +697,26 @@ const file_policy_v1_policy_proto_rawDesc = "" +
 	"\atimeout\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\atimeout\x12&\n" +
 	"\x05retry\x18\x06 \x01(\v2\x10.policy.v1.RetryR\x05retry\x12#\n" +
 	"\x04rate\x18\a \x01(\v2\x0f.policy.v1.RateR\x04rate\x12'\n" +
-	"\x0fidempotency_key\x18\b \x01(\tR\x0eidempotencyKey\"7\n" +
+	"\x0fidempotency_key\x18\b \x01(\tR\x0eidempotencyKey\x12&\n" +
+	"\x05hedge\x18\t \x01(\v2\x10.policy.v1.HedgeR\x05hedge\x128\n" +
+	"\vcompression\x18\n" +
+	" \x01(\x0e2\x16.policy.v1.CompressionR\vcompression\x12*\n" +
+	"\x11max_request_bytes\x18\v \x01(\rR\x0fmaxRequestBytes\"7\n" +
 	"\x04Self\x12\x14\n" +
 	"\x05field\x18\x01 \x01(\tR\x05field\x12\x19\n" +
-	"\bor_scope\x18\x02 \x01(\tR\aorScope\"\xa3\x01\n" +
+	"\bor_scope\x18\x02 \x01(\tR\aorScope\"\xef\x01\n" +
 	"\x05Retry\x12\x1a\n" +
 	"\battempts\x18\x01 \x01(\rR\battempts\x12B\n" +
 	"\x0finitial_backoff\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x0einitialBackoff\x12:\n" +
 	"\vmax_backoff\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\n" +
-	"maxBackoff\"w\n" +
+	"maxBackoff\x12\x1e\n" +
+	"\n" +
+	"multiplier\x18\x04 \x01(\x01R\n" +
+	"multiplier\x12*\n" +
+	"\x05codes\x18\x05 \x03(\x0e2\x14.policy.v1.RetryCodeR\x05codes\"T\n" +
+	"\x05Hedge\x12\x1a\n" +
+	"\battempts\x18\x01 \x01(\rR\battempts\x12/\n" +
+	"\x05delay\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x05delay\"w\n" +
 	"\x04Rate\x12\x1d\n" +
 	"\n" +
 	"per_second\x18\x01 \x01(\x01R\tperSecond\x12\x14\n" +
@@ -501,7 +727,16 @@ const file_policy_v1_policy_proto_rawDesc = "" +
 	"\x14AUDIENCE_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fAUDIENCE_PUBLIC\x10\x01\x12\x11\n" +
 	"\rAUDIENCE_USER\x10\x02\x12\x14\n" +
-	"\x10AUDIENCE_SERVICE\x10\x03*b\n" +
+	"\x10AUDIENCE_SERVICE\x10\x03*~\n" +
+	"\tRetryCode\x12\x1a\n" +
+	"\x16RETRY_CODE_UNSPECIFIED\x10\x00\x12!\n" +
+	"\x1dRETRY_CODE_RESOURCE_EXHAUSTED\x10\b\x12\x16\n" +
+	"\x12RETRY_CODE_ABORTED\x10\n" +
+	"\x12\x1a\n" +
+	"\x16RETRY_CODE_UNAVAILABLE\x10\x0e*@\n" +
+	"\vCompression\x12\x1b\n" +
+	"\x17COMPRESSION_UNSPECIFIED\x10\x00\x12\x14\n" +
+	"\x10COMPRESSION_GZIP\x10\x01*b\n" +
 	"\aRateKey\x12\x18\n" +
 	"\x14RATE_KEY_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fRATE_KEY_CALLER\x10\x01\x12\x14\n" +
@@ -523,34 +758,41 @@ func file_policy_v1_policy_proto_rawDescGZIP() []byte {
 	return file_policy_v1_policy_proto_rawDescData
 }
 
-var file_policy_v1_policy_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_policy_v1_policy_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
+var file_policy_v1_policy_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
+var file_policy_v1_policy_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
 var file_policy_v1_policy_proto_goTypes = []any{
 	(Audience)(0),                      // 0: policy.v1.Audience
-	(RateKey)(0),                       // 1: policy.v1.RateKey
-	(*MethodPolicy)(nil),               // 2: policy.v1.MethodPolicy
-	(*Self)(nil),                       // 3: policy.v1.Self
-	(*Retry)(nil),                      // 4: policy.v1.Retry
-	(*Rate)(nil),                       // 5: policy.v1.Rate
-	(*durationpb.Duration)(nil),        // 6: google.protobuf.Duration
-	(*descriptorpb.MethodOptions)(nil), // 7: google.protobuf.MethodOptions
+	(RetryCode)(0),                     // 1: policy.v1.RetryCode
+	(Compression)(0),                   // 2: policy.v1.Compression
+	(RateKey)(0),                       // 3: policy.v1.RateKey
+	(*MethodPolicy)(nil),               // 4: policy.v1.MethodPolicy
+	(*Self)(nil),                       // 5: policy.v1.Self
+	(*Retry)(nil),                      // 6: policy.v1.Retry
+	(*Hedge)(nil),                      // 7: policy.v1.Hedge
+	(*Rate)(nil),                       // 8: policy.v1.Rate
+	(*durationpb.Duration)(nil),        // 9: google.protobuf.Duration
+	(*descriptorpb.MethodOptions)(nil), // 10: google.protobuf.MethodOptions
 }
 var file_policy_v1_policy_proto_depIdxs = []int32{
 	0,  // 0: policy.v1.MethodPolicy.audience:type_name -> policy.v1.Audience
-	3,  // 1: policy.v1.MethodPolicy.self:type_name -> policy.v1.Self
-	6,  // 2: policy.v1.MethodPolicy.timeout:type_name -> google.protobuf.Duration
-	4,  // 3: policy.v1.MethodPolicy.retry:type_name -> policy.v1.Retry
-	5,  // 4: policy.v1.MethodPolicy.rate:type_name -> policy.v1.Rate
-	6,  // 5: policy.v1.Retry.initial_backoff:type_name -> google.protobuf.Duration
-	6,  // 6: policy.v1.Retry.max_backoff:type_name -> google.protobuf.Duration
-	1,  // 7: policy.v1.Rate.per:type_name -> policy.v1.RateKey
-	7,  // 8: policy.v1.method:extendee -> google.protobuf.MethodOptions
-	2,  // 9: policy.v1.method:type_name -> policy.v1.MethodPolicy
-	10, // [10:10] is the sub-list for method output_type
-	10, // [10:10] is the sub-list for method input_type
-	9,  // [9:10] is the sub-list for extension type_name
-	8,  // [8:9] is the sub-list for extension extendee
-	0,  // [0:8] is the sub-list for field type_name
+	5,  // 1: policy.v1.MethodPolicy.self:type_name -> policy.v1.Self
+	9,  // 2: policy.v1.MethodPolicy.timeout:type_name -> google.protobuf.Duration
+	6,  // 3: policy.v1.MethodPolicy.retry:type_name -> policy.v1.Retry
+	8,  // 4: policy.v1.MethodPolicy.rate:type_name -> policy.v1.Rate
+	7,  // 5: policy.v1.MethodPolicy.hedge:type_name -> policy.v1.Hedge
+	2,  // 6: policy.v1.MethodPolicy.compression:type_name -> policy.v1.Compression
+	9,  // 7: policy.v1.Retry.initial_backoff:type_name -> google.protobuf.Duration
+	9,  // 8: policy.v1.Retry.max_backoff:type_name -> google.protobuf.Duration
+	1,  // 9: policy.v1.Retry.codes:type_name -> policy.v1.RetryCode
+	9,  // 10: policy.v1.Hedge.delay:type_name -> google.protobuf.Duration
+	3,  // 11: policy.v1.Rate.per:type_name -> policy.v1.RateKey
+	10, // 12: policy.v1.method:extendee -> google.protobuf.MethodOptions
+	4,  // 13: policy.v1.method:type_name -> policy.v1.MethodPolicy
+	14, // [14:14] is the sub-list for method output_type
+	14, // [14:14] is the sub-list for method input_type
+	13, // [13:14] is the sub-list for extension type_name
+	12, // [12:13] is the sub-list for extension extendee
+	0,  // [0:12] is the sub-list for field type_name
 }
 
 func init() { file_policy_v1_policy_proto_init() }
@@ -563,8 +805,8 @@ func file_policy_v1_policy_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_policy_v1_policy_proto_rawDesc), len(file_policy_v1_policy_proto_rawDesc)),
-			NumEnums:      2,
-			NumMessages:   4,
+			NumEnums:      4,
+			NumMessages:   5,
 			NumExtensions: 1,
 			NumServices:   0,
 		},

@@ -1,0 +1,348 @@
+package server_test
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"io"
+	"math/big"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/concordat-dev/concordat/kit/clock"
+	"github.com/concordat-dev/concordat/kit/grpcfault"
+	"github.com/concordat-dev/concordat/kit/kittest"
+	"github.com/concordat-dev/concordat/kit/kittest/echo"
+	"github.com/concordat-dev/concordat/kit/pki"
+	"github.com/concordat-dev/concordat/kit/server"
+)
+
+// mint returns a certificate like that of orders, changed by change and signed by the authority in dir, or with dir ""
+// by itself.
+func mint(t *testing.T, dir string, change func(*x509.Certificate)) tls.Certificate {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1),
+		URIs:         []*url.URL{{Scheme: "spiffe", Host: "concordat", Path: "/orders"}},
+		NotBefore:    time.Now().Add(-time.Hour),
+		NotAfter:     time.Now().Add(time.Hour),
+		KeyUsage:     x509.KeyUsageDigitalSignature,
+		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	}
+	if change != nil {
+		change(template)
+	}
+	parent, signer := template, any(key)
+	if dir != "" {
+		ca, err := tls.LoadX509KeyPair(filepath.Join(dir, "ca.pem"), filepath.Join(dir, "ca.key"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		parent, signer = ca.Leaf, ca.PrivateKey
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, parent, key.Public(), signer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+}
+
+func TestWhoGetsNoConnection(t *testing.T) {
+	dir, other := t.TempDir(), t.TempDir()
+	_, address := onPort(t, echo.Handlers{}, func(o *kittest.Options) { o.Dir = dir })
+	stranger, err := pki.NewDevelopment(other, "concordat", clock.System())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := stranger.Ensure(t.Context(), "orders"); err != nil {
+		t.Fatal(err)
+	}
+	with := func(certs ...tls.Certificate) *tls.Config {
+		return &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}, Certificates: certs}
+	}
+	named := func(host, path string) func(*x509.Certificate) {
+		return func(c *x509.Certificate) {
+			c.URIs = []*url.URL{{Scheme: "spiffe", Host: host, Path: path}}
+		}
+	}
+	old := with(mint(t, dir, nil))
+	old.MaxVersion = tls.VersionTLS12
+	for name, tc := range map[string]struct {
+		config *tls.Config
+		in     bool
+	}{
+		"a good certificate":                 {with(mint(t, dir, nil)), true},
+		"no certificate":                     {with(), false},
+		"a certificate signed by itself":     {with(mint(t, "", nil)), false},
+		"a certificate of another authority": {with(mint(t, other, nil)), false},
+		"a certificate that has expired":     {with(mint(t, dir, func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) })), false},
+		"a certificate of the time to come":  {with(mint(t, dir, func(c *x509.Certificate) { c.NotBefore = time.Now().Add(time.Minute) })), false},
+		"a certificate for servers alone":    {with(mint(t, dir, func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth} })), false},
+		"an id of another trust domain":      {with(mint(t, dir, named("elsewhere", "/orders"))), false},
+		"an id that names nobody":            {with(mint(t, dir, named("concordat", ""))), false},
+		"no id":                              {with(mint(t, dir, func(c *x509.Certificate) { c.URIs, c.DNSNames = nil, []string{"orders"} })), false},
+		"TLS 1.2":                            {old, false},
+		"plaintext":                          {nil, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			conn, err := net.Dial("tcp", address)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			if err := conn.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+				t.Fatal(err)
+			}
+			if tc.config != nil {
+				conn = tls.Client(conn, tc.config)
+			}
+			// In TLS 1.3 a client learns with its first read whether its certificate is liked: HTTP/2 begins with settings
+			// from the server.
+			_, err = io.WriteString(conn, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00")
+			frame := make([]byte, 9)
+			if err == nil {
+				_, err = io.ReadFull(conn, frame)
+			}
+			if in := err == nil && frame[3] == 0x04; in != tc.in {
+				t.Errorf("let in: %t (%v), want %t", in, err, tc.in)
+			}
+			if timeout := net.Error(nil); errors.As(err, &timeout) && timeout.Timeout() {
+				t.Errorf("neither let in nor refused: %v", err)
+			}
+		})
+	}
+}
+
+func TestAnAddressHasItsShareOfConnections(t *testing.T) {
+	h, address := onPort(t, echo.Handlers{}, func(o *kittest.Options) { o.ConnectionsPerAddress = 3 })
+	call := func() error {
+		conn := h.AsService("orders")
+		defer conn.Close()
+		return conn.Invoke(t.Context(), echo.Public, echo.Message("", ""), echo.Message("", ""))
+	}
+	var open []net.Conn
+	for range 3 {
+		w := dialWire(t, h, address)
+		w.call(1, echo.Public, message(false, nil)).want(t, codes.OK)
+		open = append(open, w.conn)
+	}
+	if err := call(); err == nil {
+		t.Error("a fourth connection is served")
+	}
+	if err := open[0].Close(); err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(5 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		if err := call(); err == nil {
+			break
+		} else if time.Now().After(end) {
+			t.Fatalf("with one of three closed: %v", err)
+		}
+	}
+	logged(t, h, "too many connections from one address")
+}
+
+func TestThoseWhoConnectAndSayNothingHoldUpNobody(t *testing.T) {
+	h, address := onPort(t, echo.Handlers{})
+	steady := h.AsService("orders")
+	measure := func() time.Duration {
+		t.Helper()
+		var took []time.Duration
+		for range 300 {
+			began := time.Now()
+			if err := steady.Invoke(t.Context(), echo.Public, echo.Message("", ""), echo.Message("", "")); err != nil {
+				t.Fatal(err)
+			}
+			took = append(took, time.Since(began))
+		}
+		slices.Sort(took)
+		return took[len(took)*99/100]
+	}
+	before := measure()
+	const many = 500
+	var cut atomic.Int64
+	for i := range many {
+		conn, err := net.Dial("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		if i%2 == 0 { // the beginning of a ClientHello, and never the rest
+			if _, err := conn.Write([]byte{0x16, 0x03, 0x01, 0x02, 0x00, 0x01}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		go func() {
+			_, _ = conn.Read(make([]byte, 1))
+			cut.Add(1)
+		}()
+	}
+	if after := measure(); after > 3*before+50*time.Millisecond {
+		t.Errorf("p99 %s beside %d silent connections, %s without", after, many, before)
+	}
+	for range 20 {
+		fresh := h.AsService("orders")
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		if err := fresh.Invoke(ctx, echo.Public, echo.Message("", ""), echo.Message("", "")); err != nil {
+			t.Fatalf("a new connection beside %d silent ones: %v", many, err)
+		}
+		cancel()
+		_ = fresh.Close()
+	}
+	// The oldest are cut at once where there are too many, and the rest when their time is over.
+	for end := time.Now().Add(15 * time.Second); cut.Load() < many; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("%d of %d silent connections were closed", cut.Load(), many)
+		}
+	}
+}
+
+func TestACertificateIsReplacedUnderLoadWithoutAFailedCall(t *testing.T) {
+	dir := t.TempDir()
+	h, _ := onPort(t, echo.Handlers{}, func(o *kittest.Options) { o.Dir = dir })
+	dev, err := pki.NewDevelopment(dir, "concordat", clock.System())
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := h.Identity("orders")
+	var mu sync.Mutex
+	shown := map[string]bool{}
+	config := client.ClientTLS("test")
+	verify := config.VerifyConnection
+	config.VerifyConnection = func(state tls.ConnectionState) error {
+		mu.Lock()
+		shown[state.PeerCertificates[0].SerialNumber.String()] = true
+		mu.Unlock()
+		return verify(state)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	var calls atomic.Int64
+	var callers sync.WaitGroup
+	caller := func(fresh bool) {
+		conn := dialTLS(t, h, config)
+		defer func() { _ = conn.Close() }()
+		for ctx.Err() == nil {
+			if err := conn.Invoke(t.Context(), echo.Public, echo.Message("", ""), echo.Message("", "")); err != nil {
+				t.Errorf("call: %v", err)
+				return
+			}
+			calls.Add(1)
+			if fresh {
+				_ = conn.Close()
+				conn = dialTLS(t, h, config)
+			}
+		}
+	}
+	for i := range 4 {
+		callers.Go(func() { caller(i > 0) })
+	}
+	swaps := 0
+	for end := time.Now().Add(4 * time.Second); time.Now().Before(end); swaps++ {
+		for _, name := range []string{"test", "orders"} {
+			if err := os.Remove(dev.Files(name).Cert); err != nil {
+				t.Fatal(err)
+			}
+			if err := dev.Ensure(t.Context(), name); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(250 * time.Millisecond)
+	}
+	stop()
+	callers.Wait()
+	// Files are looked at once a second.
+	if len(shown) < 3 {
+		t.Errorf("%d certificates were seen in %d swaps, want 3 at least", len(shown), swaps)
+	}
+	t.Logf("%d calls, %d swaps, %d certificates seen", calls.Load(), swaps, len(shown))
+}
+
+// dialTLS returns a connection to the server of h with a TLS configuration of one's own.
+func dialTLS(t *testing.T, h *kittest.Harness, config *tls.Config) *grpc.ClientConn {
+	t.Helper()
+	conn, err := grpc.NewClient("passthrough:///"+h.Addr().String(), grpc.WithTransportCredentials(credentials.NewTLS(config)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return conn
+}
+
+func TestAStopUnderLoadLosesNoCallAndTellsEveryStream(t *testing.T) {
+	const calls, streams = 200, 50
+	entered := make(chan struct{}, calls)
+	release := make(chan struct{})
+	h, _ := onPort(t, echo.Handlers{
+		Unary: func(_ context.Context, req proto.Message) (proto.Message, error) {
+			entered <- struct{}{}
+			<-release
+			return req, nil
+		},
+		Watch: func(_ proto.Message, s grpc.ServerStream) error {
+			return server.Follow(s.Context(), silent{}, func(_ *int, token string) error { return s.SendMsg(echo.Message(token, "")) })
+		},
+	}, func(o *kittest.Options) { o.DrainTimeout = 10 * time.Second })
+	conns := []*grpc.ClientConn{h.AsService("orders"), h.AsService("orders"), h.Anonymous()}
+	var wg sync.WaitGroup
+	for i := range calls {
+		wg.Go(func() {
+			if _, err := echo.Call(t, conns[i%len(conns)], echo.Public, "", ""); err != nil {
+				t.Errorf("a call in flight: %v", err)
+			}
+		})
+	}
+	for range calls {
+		<-entered
+	}
+	var told atomic.Int64
+	for i := range streams {
+		s := openStream(t, t.Context(), conns[i%len(conns)], echo.Watch, echo.Message("", ""))
+		if err := s.RecvMsg(echo.Message("", "")); err != nil {
+			t.Fatal(err)
+		}
+		wg.Go(func() {
+			f := grpcfault.FromError(s.RecvMsg(echo.Message("", "")))
+			if !errors.Is(f, server.ErrDraining) || f.Metadata()["resume_token"] != "here" {
+				t.Errorf("a stream ended with %v %v", f, f.Metadata())
+				return
+			}
+			told.Add(1)
+		})
+	}
+	began := time.Now()
+	h.Begin()
+	for end := time.Now().Add(5 * time.Second); told.Load() < streams && time.Now().Before(end); {
+		time.Sleep(5 * time.Millisecond)
+	}
+	if told.Load() != streams {
+		t.Errorf("%d of %d streams were told where to resume while calls were in flight", told.Load(), streams)
+	}
+	close(release)
+	wg.Wait()
+	if err := h.Stop(); err != nil {
+		t.Errorf("stop: %v", err)
+	}
+	if took := time.Since(began); took > 10*time.Second {
+		t.Errorf("the stop took %s, and nothing held it up", took)
+	}
+}

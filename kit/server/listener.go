@@ -1,0 +1,179 @@
+package server
+
+import (
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc/credentials"
+
+	"github.com/concordat-dev/concordat/kit/clock"
+)
+
+const (
+	// connectionsPerAddress is the default of Config.ConnectionsPerAddress.
+	connectionsPerAddress = 1000
+	// maxHandshakes is how many connections may be in their handshake at once, from all addresses together. A handshake
+	// takes milliseconds, so an honest one ends long before as many others have come.
+	maxHandshakes = 256
+	// tellEvery is how often the log says that connections are refused.
+	tellEvery = 10 * time.Second
+)
+
+// listener bounds what connections may take before they have shown a certificate: how many an address has open, and how
+// many of all are still in their handshake. One too many from an address is closed at once. One too many handshakes
+// closes the oldest of them, so that whoever opens connections and says nothing only ever takes from itself: the places
+// go round too fast for it, and not for a client that speaks.
+type listener struct {
+	net.Listener
+	perAddress int
+	log        *slog.Logger
+	clock      clock.Clock
+
+	mu         sync.Mutex
+	open       map[netip.Prefix]int
+	handshakes []*conn // the oldest first
+	refused    int     // since the log was told
+	told       time.Time
+}
+
+func newListener(l net.Listener, perAddress int, log *slog.Logger, clk clock.Clock) *listener {
+	if perAddress == 0 {
+		perAddress = connectionsPerAddress
+	}
+	return &listener{Listener: l, perAddress: perAddress, log: log, clock: clk, open: make(map[netip.Prefix]int)}
+}
+
+// Accept implements net.Listener.
+func (l *listener) Accept() (net.Conn, error) {
+	for {
+		raw, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		if c := l.admit(raw); c != nil {
+			return c, nil
+		}
+		_ = raw.Close()
+	}
+}
+
+// admit counts a connection, or returns nil where its address has too many.
+func (l *listener) admit(raw net.Conn) *conn {
+	from := prefixOf(raw.RemoteAddr())
+	l.mu.Lock()
+	if l.perAddress > 0 && from.IsValid() && l.open[from] >= l.perAddress {
+		l.refuse("too many connections from one address", "address", from.String(), "limit", l.perAddress)
+		l.mu.Unlock()
+		return nil
+	}
+	c := &conn{Conn: raw, listener: l, from: from}
+	l.open[from]++
+	l.handshakes = append(l.handshakes, c)
+	var oldest *conn
+	if len(l.handshakes) > maxHandshakes {
+		oldest = l.handshakes[0]
+		l.refuse("too many handshakes at once: the oldest is cut", "address", oldest.from.String(), "limit", maxHandshakes)
+	}
+	l.mu.Unlock()
+	if oldest != nil {
+		_ = oldest.Close()
+	}
+	return c
+}
+
+// refuse tells the log, now and then. The caller holds mu.
+func (l *listener) refuse(text string, attrs ...any) {
+	l.refused++
+	if now := l.clock.Now(); now.Sub(l.told) >= tellEvery {
+		l.log.Warn(text, append(attrs, "refused", l.refused)...)
+		l.told, l.refused = now, 0
+	}
+}
+
+// settled takes a connection from those that are in their handshake.
+func (l *listener) settled(c *conn) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.settle(c)
+}
+
+// settle is settled for who holds mu.
+func (l *listener) settle(c *conn) {
+	for i, h := range l.handshakes {
+		if h == c {
+			l.handshakes = append(l.handshakes[:i], l.handshakes[i+1:]...)
+			return
+		}
+	}
+}
+
+// closed takes a connection from all counts.
+func (l *listener) closed(c *conn) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.settle(c)
+	if l.open[c.from]--; l.open[c.from] == 0 {
+		delete(l.open, c.from)
+	}
+}
+
+// prefixOf returns what counts as one address: an IPv4 address, or the /64 that one IPv6 host has for itself. What is no
+// IP address, such as a connection in memory, counts for nothing.
+func prefixOf(addr net.Addr) netip.Prefix {
+	tcp, ok := addr.(*net.TCPAddr)
+	if !ok {
+		return netip.Prefix{}
+	}
+	ip := tcp.AddrPort().Addr().Unmap()
+	bits := 32
+	if ip.Is6() {
+		bits = 64
+	}
+	prefix, err := ip.WithZone("").Prefix(bits)
+	if err != nil {
+		return netip.Prefix{}
+	}
+	return prefix
+}
+
+// conn is a connection that is counted until it is closed.
+type conn struct {
+	net.Conn
+	listener *listener
+	from     netip.Prefix
+	gone     atomic.Bool
+}
+
+// Close implements net.Conn.
+func (c *conn) Close() error {
+	if !c.gone.Swap(true) {
+		c.listener.closed(c)
+	}
+	return c.Conn.Close()
+}
+
+// handshaker is transport credentials that tell the listener when a handshake is over. It has an end: grpc-go sets the
+// deadline of grpc.ConnectionTimeout before.
+type handshaker struct {
+	credentials.TransportCredentials
+}
+
+// ServerHandshake implements credentials.TransportCredentials.
+func (h handshaker) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	secure, info, err := h.TransportCredentials.ServerHandshake(raw)
+	if c, ok := raw.(*conn); ok {
+		c.listener.settled(c)
+	}
+	return secure, info, err
+}
+
+// Clone implements credentials.TransportCredentials.
+func (h handshaker) Clone() credentials.TransportCredentials {
+	return handshaker{h.TransportCredentials.Clone()}
+}
+
+var _ net.Listener = (*listener)(nil)

@@ -1,0 +1,86 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/concordat-dev/concordat/proof/internal/figure"
+	"github.com/concordat-dev/concordat/proof/internal/rpc"
+)
+
+// TestMain is also the main function of the servers that the area rpc measures.
+func TestMain(m *testing.M) {
+	if variant := os.Getenv(rpc.Variable); variant != "" {
+		os.Exit(rpc.Serve(variant))
+	}
+	os.Exit(m.Run())
+}
+
+func goals(t *testing.T) figure.Goals {
+	t.Helper()
+	g, err := figure.ParseGoals(goalsText)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return g
+}
+
+func TestEveryGoalBelongsToAnArea(t *testing.T) {
+	for name := range goals(t) {
+		area, _, ok := strings.Cut(name, ".")
+		if !ok || !slices.Contains(areas(), area) {
+			t.Errorf("goal %s is of no area, so nothing prints it: the areas are %v", name, areas())
+		}
+	}
+}
+
+// What the figures are is no matter here, on a busy machine and with the race detector: that they are all there is.
+func TestTheRequestPathIsMeasured(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes some ten seconds")
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	var detail, out strings.Builder
+	figures, err := measure(ctx, options{Area: "rpc", Quick: true, Root: ".."}, &detail)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, detail.String())
+	}
+	all := goals(t)
+	if err := figure.Print(&out, all, "rpc", figures, "go run ./proof rpc", true); err != nil {
+		t.Fatal(err)
+	}
+	maps.DeleteFunc(all, func(name string, _ figure.Goal) bool { return !strings.HasPrefix(name, "rpc.") })
+	for line := range strings.Lines(out.String()) {
+		var got struct {
+			Figure string
+			Value  float64
+			Runs   int
+		}
+		if err := json.Unmarshal([]byte(line), &got); err != nil {
+			t.Fatal(err)
+		}
+		if _, ok := all[got.Figure]; !ok {
+			t.Errorf("%s is printed twice, or is no figure of the area", got.Figure)
+		}
+		delete(all, got.Figure)
+		// A share of what is good may be none at all; the rest is a time, a size or a rate.
+		if got.Runs == 0 || got.Value < 0 || got.Value == 0 && got.Figure != "rpc.overload_goodput" && got.Figure != "rpc.overload_refusal_p99" {
+			t.Errorf("%s is %v of %d runs", got.Figure, got.Value, got.Runs)
+		}
+	}
+	if len(all) > 0 {
+		t.Errorf("not printed: %v", slices.Sorted(maps.Keys(all)))
+	}
+	for _, part := range []string{"unary calls", "stock chain", "messages of 100 bytes", "subscribers", "× the load", "users from exec"} {
+		if !strings.Contains(detail.String(), part) {
+			t.Errorf("what stands behind the figures does not speak of %q:\n%s", part, detail.String())
+		}
+	}
+}
