@@ -176,5 +176,5 @@ func TestBodiesAreBounded(t *testing.T) {
 	if r := w.do("GET", "/v1/payments?customer_id="+ada, "", "x-filler: "+strings.Repeat("x", 32<<10)); r.code != http.StatusRequestHeaderFieldsTooLarge {
 		t.Errorf("headers of 32 KiB: %d", r.code)
 	}
-	w.do("GET", "/v1/"+strings.Repeat("x", 4000), "").wantStatus(t, 414, 5, "policy.v1 NOT_FOUND")
+	w.do("GET", "/v1/"+strings.Repeat("x", 4000), "").wantStatus(t, 414, 12, "policy.v1 UNIMPLEMENTED")
 }

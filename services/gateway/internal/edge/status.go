@@ -25,7 +25,7 @@ import (
 
 // What only HTTP can get wrong.
 var (
-	errNoPath    = fault.New(fault.NotFound, "NOT_FOUND", "there is nothing at this path").WithDomain(fault.Domain)
+	errNoPath    = fault.New(fault.Unimplemented, "UNIMPLEMENTED", "there is nothing at this path").WithDomain(fault.Domain)
 	errMethod    = fault.New(fault.Unimplemented, "UNIMPLEMENTED", "the path does not take this HTTP method").WithDomain(fault.Domain)
 	errMediaType = fault.New(fault.InvalidArgument, "MALFORMED_REQUEST", "the path does not take this content type").WithDomain(fault.Domain)
 	errVersion   = fault.New(fault.Unimplemented, "UNIMPLEMENTED", "the call needs HTTP/2").WithDomain(fault.Domain)
