@@ -273,6 +273,37 @@ func TestALockedCustomerIsNotCharged(t *testing.T) {
 	}
 }
 
+func TestTextThatNoStoreShouldKeepIsRefused(t *testing.T) {
+	t.Parallel()
+	s := run(t, t.TempDir())
+	root := at(t, s.grpc)
+	root.signUp(t, "root@example.com", request1, s.find(`"admin_code": "([^"]+)"`)[1])
+	root.signIn(t, "root@example.com")
+	charge := func(change func(*paymentsv1.ChargeRequest)) error {
+		req := &paymentsv1.ChargeRequest{OrderId: "o", AmountCents: 50, Currency: "EUR", IdempotencyKey: "k", CustomerId: root.id}
+		change(req)
+		_, err := root.payments.Charge(root.ctx, req)
+		return err
+	}
+	create := func(change func(*usersv1.CreateUserRequest)) error {
+		req := &usersv1.CreateUserRequest{Email: "a@example.com", DisplayName: "A", RequestId: request1}
+		change(req)
+		_, err := root.users.CreateUser(root.ctx, req)
+		return err
+	}
+	for field, err := range map[string]error{
+		"order_id":          charge(func(r *paymentsv1.ChargeRequest) { r.OrderId = "o\x00" }),
+		"metadata[\"a b\"]": charge(func(r *paymentsv1.ChargeRequest) { r.Metadata = map[string]string{"a b": "v"} }),
+		"metadata[\"a\"]":   charge(func(r *paymentsv1.ChargeRequest) { r.Metadata = map[string]string{"a": "\x00"} }),
+		"idempotency_key":   charge(func(r *paymentsv1.ChargeRequest) { r.IdempotencyKey = "k\x00" }),
+		"display_name":      create(func(r *usersv1.CreateUserRequest) { r.DisplayName = "   " }),
+		"last_name":         create(func(r *usersv1.CreateUserRequest) { r.LastName = "a\nb" }),
+		"user_id":           create(func(r *usersv1.CreateUserRequest) { r.UserId = request1 }), // a version 4 id
+	} {
+		kittest.WantViolations(t, kittest.WantFault(t, err, codes.InvalidArgument, "INVALID_REQUEST"), field)
+	}
+}
+
 func TestWhatKeepsItFromStartingIsOneLine(t *testing.T) {
 	t.Parallel()
 	busy, err := net.Listen("tcp", "127.0.0.1:0")

@@ -32,7 +32,7 @@ type SignUpRequest struct {
 	Email string `protobuf:"bytes,1,opt,name=email,proto3" json:"email,omitempty"`
 	// The password. Required, 12 to 256 characters.
 	Password string `protobuf:"bytes,2,opt,name=password,proto3" json:"password,omitempty"`
-	// The name to show. Required, up to 100 characters.
+	// The name to show. Required, up to 100 characters, none of them a control character and not all of them spaces.
 	DisplayName string `protobuf:"bytes,3,opt,name=display_name,json=displayName,proto3" json:"display_name,omitempty"`
 	// A UUID that the client makes for this sign-up and sends again with each repetition (AIP-155). Required.
 	RequestId string `protobuf:"bytes,4,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
@@ -635,12 +635,12 @@ var File_auth_v1_session_service_proto protoreflect.FileDescriptor
 
 const file_auth_v1_session_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1dauth/v1/session_service.proto\x12\aauth.v1\x1a\x15auth/v1/account.proto\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16policy/v1/policy.proto\"\xe0\x01\n" +
+	"\x1dauth/v1/session_service.proto\x12\aauth.v1\x1a\x15auth/v1/account.proto\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16policy/v1/policy.proto\"\xfb\x01\n" +
 	"\rSignUpRequest\x12 \n" +
 	"\x05email\x18\x01 \x01(\tB\n" +
 	"\xbaH\ar\x05\x18\xfe\x01`\x01R\x05email\x12)\n" +
-	"\bpassword\x18\x02 \x01(\tB\r\xbaH\ar\x05\x10\f\x18\x80\x02\x80\x01\x01R\bpassword\x12,\n" +
-	"\fdisplay_name\x18\x03 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18dR\vdisplayName\x12)\n" +
+	"\bpassword\x18\x02 \x01(\tB\r\xbaH\ar\x05\x10\f\x18\x80\x02\x80\x01\x01R\bpassword\x12G\n" +
+	"\fdisplay_name\x18\x03 \x01(\tB$\xbaH!r\x1f\x18d2\x1b^\\P{Cc}*[^\\s\\p{Cc}]\\P{Cc}*$R\vdisplayName\x12)\n" +
 	"\n" +
 	"request_id\x18\x04 \x01(\tB\n" +
 	"\xbaH\ar\x05\x18$\xb0\x01\x01R\trequestId\x12)\n" +
