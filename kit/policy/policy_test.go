@@ -192,19 +192,21 @@ func TestAPolicyThatContradictsItselfIsRefusedWithEveryReason(t *testing.T) {
 		level descriptorpb.MethodOptions_IdempotencyLevel
 		want  string
 	}{
-		"no policy":                    {nil, 1, "has no policy"},
-		"no audience":                  {&policyv1.MethodPolicy{Timeout: second}, 1, "audience is empty"},
-		"no timeout":                   {&policyv1.MethodPolicy{Audience: []policyv1.Audience{pub}}, 1, "timeout is not set"},
-		"scopes without users":         {&policyv1.MethodPolicy{Audience: []policyv1.Audience{svc}, Timeout: second, Scopes: []string{"s"}}, 1, "bind users"},
-		"retry of what is not safe":    {&policyv1.MethodPolicy{Audience: []policyv1.Audience{pub}, Timeout: second, Retry: &policyv1.Retry{Attempts: 3}}, 0, "idempotency_level"},
-		"too many attempts":            {&policyv1.MethodPolicy{Audience: []policyv1.Audience{pub}, Timeout: second, Retry: &policyv1.Retry{Attempts: 6}}, 2, "attempts is 6"},
-		"self on a missing field":      {&policyv1.MethodPolicy{Audience: []policyv1.Audience{usr}, Timeout: second, Self: &policyv1.Self{Field: "nope"}}, 1, `no field "nope"`},
-		"self on a number":             {&policyv1.MethodPolicy{Audience: []policyv1.Audience{usr}, Timeout: second, Self: &policyv1.Self{Field: "count"}}, 1, "no string"},
-		"self on a repeated field":     {&policyv1.MethodPolicy{Audience: []policyv1.Audience{usr}, Timeout: second, Self: &policyv1.Self{Field: "tags"}}, 1, "repeated"},
-		"a path through a scalar":      {&policyv1.MethodPolicy{Audience: []policyv1.Audience{usr}, Timeout: second, IdempotencyKey: "user_id.x"}, 1, "no message"},
-		"a rate of nothing":            {&policyv1.MethodPolicy{Audience: []policyv1.Audience{usr}, Timeout: second, Rate: &policyv1.Rate{Burst: 1, Per: 1}}, 1, "per_second"},
-		"a rate by nothing":            {&policyv1.MethodPolicy{Audience: []policyv1.Audience{usr}, Timeout: second, Rate: &policyv1.Rate{PerSecond: 1, Burst: 1}}, 1, "rate.per"},
-		"a rate by a field without it": {&policyv1.MethodPolicy{Audience: []policyv1.Audience{usr}, Timeout: second, Rate: &policyv1.Rate{PerSecond: 1, Burst: 1, Per: 3}}, 1, "rate.field"},
+		"no policy":                      {nil, 1, "has no policy"},
+		"no audience":                    {&policyv1.MethodPolicy{Timeout: second}, 1, "audience is empty"},
+		"no timeout":                     {&policyv1.MethodPolicy{Audience: []policyv1.Audience{pub}}, 1, "timeout is not set"},
+		"scopes without users":           {&policyv1.MethodPolicy{Audience: []policyv1.Audience{svc}, Timeout: second, Scopes: []string{"s"}}, 1, "bind users"},
+		"retry of what is not safe":      {&policyv1.MethodPolicy{Audience: []policyv1.Audience{pub}, Timeout: second, Retry: &policyv1.Retry{Attempts: 3}}, 0, "idempotency_level"},
+		"too many attempts":              {&policyv1.MethodPolicy{Audience: []policyv1.Audience{pub}, Timeout: second, Retry: &policyv1.Retry{Attempts: 6}}, 2, "attempts is 6"},
+		"self on a missing field":        {&policyv1.MethodPolicy{Audience: []policyv1.Audience{usr}, Timeout: second, Self: &policyv1.Self{Field: "nope"}}, 1, `no field "nope"`},
+		"self on a number":               {&policyv1.MethodPolicy{Audience: []policyv1.Audience{usr}, Timeout: second, Self: &policyv1.Self{Field: "count"}}, 1, "no string"},
+		"self on a repeated field":       {&policyv1.MethodPolicy{Audience: []policyv1.Audience{usr}, Timeout: second, Self: &policyv1.Self{Field: "tags"}}, 1, "repeated"},
+		"a path through a scalar":        {&policyv1.MethodPolicy{Audience: []policyv1.Audience{usr}, Timeout: second, IdempotencyKey: "user_id.x"}, 1, "no message"},
+		"a rate of nothing":              {&policyv1.MethodPolicy{Audience: []policyv1.Audience{usr}, Timeout: second, Rate: []*policyv1.Rate{{Burst: 1, Per: 1}}}, 1, "per_second"},
+		"a rate by nothing":              {&policyv1.MethodPolicy{Audience: []policyv1.Audience{usr}, Timeout: second, Rate: []*policyv1.Rate{{PerSecond: 1, Burst: 1}}}, 1, "rate.per"},
+		"a rate by an address and field": {&policyv1.MethodPolicy{Audience: []policyv1.Audience{usr}, Timeout: second, Rate: []*policyv1.Rate{{PerSecond: 1, Burst: 1, Per: 2, Field: "user_id"}}}, 1, "rate.field"},
+		"the second rate is wrong":       {&policyv1.MethodPolicy{Audience: []policyv1.Audience{usr}, Timeout: second, Rate: []*policyv1.Rate{{PerSecond: 1, Burst: 1, Per: 2}, {PerSecond: 1, Burst: 1, Per: 4}}}, 1, "rate.field"},
+		"a rate by a field without it":   {&policyv1.MethodPolicy{Audience: []policyv1.Audience{usr}, Timeout: second, Rate: []*policyv1.Rate{{PerSecond: 1, Burst: 1, Per: 3}}}, 1, "rate.field"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := policy.Compile(service(t, tc.p, tc.level))

@@ -255,9 +255,21 @@ func TestALockedCustomerIsNotCharged(t *testing.T) {
 	_, err = eve.payments.Charge(eve.ctx, &paymentsv1.ChargeRequest{OrderId: "o", AmountCents: 50, Currency: "EUR", IdempotencyKey: "k", CustomerId: ada.id})
 	kittest.WantFault(t, err, codes.PermissionDenied, "NOT_SELF")
 
+	events, err := ada.auth.WatchUserEvents(ada.ctx, &authv1.WatchUserEventsRequest{UserId: ada.id})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := events.Recv(); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := root.admin.LockUser(root.ctx, &authv1.LockUserRequest{UserId: ada.id}); err != nil {
 		t.Fatal(err)
 	}
+	if e, err := events.Recv(); err != nil || e.GetEvent().GetEventType() != authv1.UserEventType_USER_EVENT_TYPE_ACCOUNT_LOCKED {
+		t.Errorf("ada's stream: %v, %v; want the lock", e, err)
+	}
+	_, err = events.Recv()
+	kittest.WantFault(t, err, codes.PermissionDenied, "ACCOUNT_LOCKED")
 	_, err = ada.charge("k3", 1000)
 	kittest.WantFault(t, err, codes.FailedPrecondition, "CUSTOMER_INACTIVE")
 	_, err = root.payments.Charge(root.ctx, &paymentsv1.ChargeRequest{OrderId: "o", AmountCents: 50, Currency: "EUR", IdempotencyKey: "k", CustomerId: request3})
@@ -322,7 +334,7 @@ func TestWhatKeepsItFromStartingIsOneLine(t *testing.T) {
 		"an unknown setting":              {t.TempDir(), []string{"--gateway-htpp=x"}, 2, "--gateway-htpp"},
 		"a busy port":                     {t.TempDir(), []string{"--users-listen=" + busy.Addr().String()}, 1, "--users-listen"},
 		"a directory that is a file":      {t.TempDir(), []string{"--dir=file"}, 1, "file"},
-		"a locked directory":              {locked, nil, 1, "users"},
+		"a locked directory":              {locked, nil, 1, "--users-data"},
 		"--demo-at without --demo":        {t.TempDir(), []string{"--demo-at=127.0.0.1:1"}, 2, "--demo-at"},
 		"beyond loopback, no certificate": {t.TempDir(), []string{"--gateway-http=0.0.0.0:0"}, 2, "--gateway-http"},
 	} {

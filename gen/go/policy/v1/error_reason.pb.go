@@ -56,7 +56,8 @@ const (
 	ErrorReason_ERROR_REASON_DEADLINE_EXCEEDED ErrorReason = 13
 	// CANCELLED: the caller went away.
 	ErrorReason_ERROR_REASON_CANCELED ErrorReason = 14
-	// UNAVAILABLE: the server is stopping. Streams carry their resume point in metadata resume_token.
+	// UNAVAILABLE: the server is stopping. A stream that its service ended carries its resume point in metadata
+	// resume_token; one that the edge ended does not: resume from the last token received.
 	ErrorReason_ERROR_REASON_DRAINING ErrorReason = 15
 	// UNAVAILABLE: another service that the call needs does not answer. Metadata: upstream.
 	ErrorReason_ERROR_REASON_UPSTREAM_UNAVAILABLE ErrorReason = 16
@@ -66,7 +67,8 @@ const (
 	ErrorReason_ERROR_REASON_STORAGE_FULL ErrorReason = 18
 	// INVALID_ARGUMENT: the resume token is not one that this method gave out.
 	ErrorReason_ERROR_REASON_RESUME_TOKEN_INVALID ErrorReason = 19
-	// OUT_OF_RANGE: the resume token is older than what is kept. Metadata: oldest_resume_token.
+	// OUT_OF_RANGE: the resume token is older than what is kept, or of another history of the log. Metadata:
+	// oldest_resume_token.
 	ErrorReason_ERROR_REASON_RESUME_TOKEN_TOO_OLD ErrorReason = 20
 	// RESOURCE_EXHAUSTED: the consumer of a stream did not keep up. Metadata: resume_token.
 	ErrorReason_ERROR_REASON_CONSUMER_TOO_SLOW ErrorReason = 21
@@ -86,6 +88,9 @@ const (
 	ErrorReason_ERROR_REASON_UNIMPLEMENTED ErrorReason = 28
 	// CANCELLED: the service has ended the subscription behind a stream.
 	ErrorReason_ERROR_REASON_SUBSCRIPTION_CLOSED ErrorReason = 29
+	// RESOURCE_EXHAUSTED: the server has more work than it can do in time and did not begin this call. RetryInfo says when to
+	// come back.
+	ErrorReason_ERROR_REASON_OVERLOADED ErrorReason = 30
 )
 
 // Enum value maps for ErrorReason.
@@ -121,6 +126,7 @@ var (
 		27: "ERROR_REASON_MESSAGE_TOO_LARGE",
 		28: "ERROR_REASON_UNIMPLEMENTED",
 		29: "ERROR_REASON_SUBSCRIPTION_CLOSED",
+		30: "ERROR_REASON_OVERLOADED",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":          0,
@@ -153,6 +159,7 @@ var (
 		"ERROR_REASON_MESSAGE_TOO_LARGE":    27,
 		"ERROR_REASON_UNIMPLEMENTED":        28,
 		"ERROR_REASON_SUBSCRIPTION_CLOSED":  29,
+		"ERROR_REASON_OVERLOADED":           30,
 	}
 )
 
@@ -187,7 +194,7 @@ var File_policy_v1_error_reason_proto protoreflect.FileDescriptor
 
 const file_policy_v1_error_reason_proto_rawDesc = "" +
 	"\n" +
-	"\x1cpolicy/v1/error_reason.proto\x12\tpolicy.v1*\xf6\a\n" +
+	"\x1cpolicy/v1/error_reason.proto\x12\tpolicy.v1*\x93\b\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15ERROR_REASON_INTERNAL\x10\x01\x12 \n" +
@@ -219,7 +226,8 @@ const file_policy_v1_error_reason_proto_rawDesc = "" +
 	"\x1eERROR_REASON_EVENT_LOG_STOPPED\x10\x1a\x12\"\n" +
 	"\x1eERROR_REASON_MESSAGE_TOO_LARGE\x10\x1b\x12\x1e\n" +
 	"\x1aERROR_REASON_UNIMPLEMENTED\x10\x1c\x12$\n" +
-	" ERROR_REASON_SUBSCRIPTION_CLOSED\x10\x1dB\xa4\x01\n" +
+	" ERROR_REASON_SUBSCRIPTION_CLOSED\x10\x1d\x12\x1b\n" +
+	"\x17ERROR_REASON_OVERLOADED\x10\x1eB\xa4\x01\n" +
 	"\rcom.policy.v1B\x10ErrorReasonProtoP\x01Z<github.com/concordat-dev/concordat/gen/go/policy/v1;policyv1\xa2\x02\x03PXX\xaa\x02\tPolicy.V1\xca\x02\tPolicy\\V1\xe2\x02\x15Policy\\V1\\GPBMetadata\xea\x02\n" +
 	"Policy::V1b\x06proto3"
 
