@@ -110,6 +110,7 @@ func TestRESTRefusesWhatItCannotRead(t *testing.T) {
 		"a value of the wrong type":             {"POST", "/v1/charges", `{"amountCents":"many"}`, []string{jsonType}, []string{"amount_cents"}},
 		"an unknown query parameter":            {"GET", "/v1/payments?nope=1", "", nil, []string{"nope"}},
 		"a query parameter of the wrong type":   {"GET", "/v1/payments?page_size=many", "", nil, []string{"page_size"}},
+		"a query beside a body that is all":     {"POST", "/v1/charges?order_id=hunter2", charge("k", "1999"), []string{jsonType}, nil},
 		"a body where there is none to be":      {"GET", "/v1/payments", `{}`, []string{jsonType}, nil},
 		"a body that says gzip and is not":      {"POST", "/v1/charges", charge("k", "1999"), []string{jsonType, "content-encoding: gzip"}, nil},
 		"a timeout that is none":                {"POST", "/v1/charges", charge("k", "1999"), []string{jsonType, "x-server-timeout: soon"}, nil},
