@@ -94,6 +94,25 @@ func (c *Common) Identity(ctx context.Context, name string, clk clock.Clock, log
 	return id, nil
 }
 
+// KeepDeveloper renews the developer's certificate until ctx ends, where the development PKI is used at all.
+func (c *Common) KeepDeveloper(ctx context.Context, clk clock.Clock, log *slog.Logger) {
+	if c.TLSCert != "" {
+		return
+	}
+	report := func(err error) { log.Warn("certificate of the developer", "cause", err) }
+	dev, err := pki.NewDevelopment(c.PKI, c.TrustDomain, clk)
+	if err != nil {
+		report(err)
+		return
+	}
+	id, err := dev.Identity(ctx, Developer, report)
+	if err != nil {
+		report(err)
+		return
+	}
+	id.Renew(ctx)
+}
+
 // Listen opens the address of the setting that is named, such as "--listen".
 func Listen(setting string, address settings.Address) (net.Listener, error) {
 	l, err := net.Listen("tcp", string(address))

@@ -60,6 +60,7 @@ func NewHost(ctx context.Context, cfg HostConfig, build func(*Host) error) (*Hos
 	}
 	if h.Identity, err = cfg.Common.Identity(ctx, cfg.Name, cfg.Deps.Clock, cfg.Deps.Log); err == nil {
 		h.Beside(func(ctx context.Context) error { h.Identity.Renew(ctx); return nil })
+		h.Beside(func(ctx context.Context) error { cfg.Common.KeepDeveloper(ctx, h.Clock, h.Log); return nil })
 		err = build(h)
 	}
 	if err != nil {

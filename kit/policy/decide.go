@@ -1,6 +1,8 @@
 package policy
 
 import (
+	"strings"
+
 	"google.golang.org/protobuf/proto"
 
 	"github.com/concordat-dev/concordat/kit/fault"
@@ -81,7 +83,8 @@ func (m *Method) CheckSelf(c identity.Caller, req proto.Message) error {
 	if m.Self == nil || c.User == nil || (m.OrScope != "" && c.Has(m.OrScope)) {
 		return nil
 	}
-	if owner := m.Self.Get(req.ProtoReflect()); owner == "" || owner != c.User.ID {
+	// User ids are UUIDs, which mean the same in capitals (RFC 9562 section 4).
+	if owner := m.Self.Get(req.ProtoReflect()); owner == "" || !strings.EqualFold(owner, c.User.ID) {
 		return ErrNotSelf.With("field", m.Self.Path)
 	}
 	return nil

@@ -42,8 +42,8 @@ type Method struct {
 	Gzip bool
 	// MaxRequestBytes is how large one message from a client may be, uncompressed: 1 to MaxMessageBytes.
 	MaxRequestBytes int
-	// Rate bounds how often the method is called; nil means that nothing of its own does.
-	Rate *Rate
+	// Rates bound how often the method is called, each of them; nil means that nothing of its own does.
+	Rates []Rate
 	// Key is the field that makes a repetition the same call; nil where there is none.
 	Key *Field
 	// Framework is true for health and reflection, whose handlers are grpc-go's and answer with statuses of their own.
@@ -60,7 +60,7 @@ type Rate struct {
 	PerSecond float64
 	Burst     int
 	Per       policyv1.RateKey
-	Field     *Field // for RATE_KEY_FIELD
+	Field     *Field // for RATE_KEY_FIELD and RATE_KEY_FIELD_AND_ADDRESS, else nil
 }
 
 // Table holds the policies of methods by their FullName.
@@ -149,18 +149,22 @@ func compile(md protoreflect.MethodDescriptor) (*Method, error) {
 	}
 	m.repetition(p, opts.GetIdempotencyLevel(), bad)
 	m.messages(p, bad)
-	if r := p.GetRate(); r != nil {
-		m.Rate = &Rate{PerSecond: r.GetPerSecond(), Burst: int(r.GetBurst()), Per: r.GetPer()}
+	for _, r := range p.GetRate() {
+		rate := Rate{PerSecond: r.GetPerSecond(), Burst: int(r.GetBurst()), Per: r.GetPer()}
 		if !(r.GetPerSecond() > 0) || r.GetBurst() < 1 {
 			bad("rate needs per_second above 0 and burst of at least 1")
 		}
 		switch r.GetPer() {
 		case policyv1.RateKey_RATE_KEY_CALLER, policyv1.RateKey_RATE_KEY_ADDRESS:
-		case policyv1.RateKey_RATE_KEY_FIELD:
-			m.Rate.Field = field("rate.field", r.GetField())
+			if r.GetField() != "" {
+				bad("rate.field is for rates by a field")
+			}
+		case policyv1.RateKey_RATE_KEY_FIELD, policyv1.RateKey_RATE_KEY_FIELD_AND_ADDRESS:
+			rate.Field = field("rate.field", r.GetField())
 		default:
 			bad("rate.per %v is not known", r.GetPer())
 		}
+		m.Rates = append(m.Rates, rate)
 	}
 	return m, errors.Join(problems...)
 }

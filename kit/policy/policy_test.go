@@ -282,8 +282,8 @@ func TestAPolicyThatContradictsItselfIsRefusedWithEveryReason(t *testing.T) {
 		"self on a number":                 {&policyv1.MethodPolicy{Audience: []policyv1.Audience{usr}, Timeout: second, Self: &policyv1.Self{Field: "count"}}, 1, "no string"},
 		"self on a repeated field":         {&policyv1.MethodPolicy{Audience: []policyv1.Audience{usr}, Timeout: second, Self: &policyv1.Self{Field: "tags"}}, 1, "repeated"},
 		"a path through a scalar":          {&policyv1.MethodPolicy{Audience: []policyv1.Audience{usr}, Timeout: second, IdempotencyKey: "user_id.x"}, 1, "no message"},
-		"a rate of nothing":                {&policyv1.MethodPolicy{Audience: []policyv1.Audience{usr}, Timeout: second, Rate: &policyv1.Rate{Burst: 1, Per: 1}}, 1, "per_second"},
-		"a rate by nothing":                {&policyv1.MethodPolicy{Audience: []policyv1.Audience{usr}, Timeout: second, Rate: &policyv1.Rate{PerSecond: 1, Burst: 1}}, 1, "rate.per"},
+		"a rate of nothing":                {&policyv1.MethodPolicy{Audience: []policyv1.Audience{usr}, Timeout: second, Rate: []*policyv1.Rate{{Burst: 1, Per: 1}}}, 1, "per_second"},
+		"a rate by nothing":                {&policyv1.MethodPolicy{Audience: []policyv1.Audience{usr}, Timeout: second, Rate: []*policyv1.Rate{{PerSecond: 1, Burst: 1}}}, 1, "rate.per"},
 		"a multiplier that shortens":       {&policyv1.MethodPolicy{Audience: []policyv1.Audience{pub}, Timeout: second, Retry: &policyv1.Retry{Attempts: 3, Multiplier: 0.5}}, 1, "retry.multiplier is 0.5"},
 		"a multiplier that is no number":   {&policyv1.MethodPolicy{Audience: []policyv1.Audience{pub}, Timeout: second, Retry: &policyv1.Retry{Attempts: 3, Multiplier: math.NaN()}}, 1, "retry.multiplier is NaN"},
 		"a pause of nothing":               {&policyv1.MethodPolicy{Audience: []policyv1.Audience{pub}, Timeout: second, Retry: &policyv1.Retry{Attempts: 3, InitialBackoff: durationpb.New(0)}}, 1, "backs off from 0s"},
@@ -297,7 +297,9 @@ func TestAPolicyThatContradictsItselfIsRefusedWithEveryReason(t *testing.T) {
 		"a hedge after the timeout":        {&policyv1.MethodPolicy{Audience: []policyv1.Audience{pub}, Timeout: second, Hedge: hedge(2, 1e9)}, 1, "hedge.delay is 1s"},
 		"an unknown compression":           {&policyv1.MethodPolicy{Audience: []policyv1.Audience{pub}, Timeout: second, Compression: 9}, 1, "compression 9"},
 		"messages beyond what is taken":    {&policyv1.MethodPolicy{Audience: []policyv1.Audience{pub}, Timeout: second, MaxRequestBytes: 4<<20 + 1}, 1, "max_request_bytes is 4194305"},
-		"a rate by a field without it":     {&policyv1.MethodPolicy{Audience: []policyv1.Audience{usr}, Timeout: second, Rate: &policyv1.Rate{PerSecond: 1, Burst: 1, Per: 3}}, 1, "rate.field"},
+		"a rate by a field without it":     {&policyv1.MethodPolicy{Audience: []policyv1.Audience{usr}, Timeout: second, Rate: []*policyv1.Rate{{PerSecond: 1, Burst: 1, Per: 3}}}, 1, "rate.field"},
+		"a rate by an address and field":   {&policyv1.MethodPolicy{Audience: []policyv1.Audience{usr}, Timeout: second, Rate: []*policyv1.Rate{{PerSecond: 1, Burst: 1, Per: 2, Field: "user_id"}}}, 1, "rate.field"},
+		"the second rate is wrong":         {&policyv1.MethodPolicy{Audience: []policyv1.Audience{usr}, Timeout: second, Rate: []*policyv1.Rate{{PerSecond: 1, Burst: 1, Per: 2}, {PerSecond: 1, Burst: 1, Per: 4}}}, 1, "rate.field"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := policy.Compile(service(t, tc.p, tc.level))

@@ -1,6 +1,9 @@
 package server
 
 import (
+	"hash/maphash"
+	"net/netip"
+	"strings"
 	"sync"
 	"time"
 
@@ -14,26 +17,34 @@ import (
 
 var errRate = fault.New(fault.ResourceExhausted, "RATE_LIMITED", "too many calls").WithDomain(fault.Domain)
 
-// limit holds callers to the rate of the method, each by a bucket of their own: by who they are or where they come
-// from once a call, by what they ask for on each message. Then it lets in as many calls of the method as the server can
-// do in time (overload.go): unary ones alone, because a stream costs what it carries and not that it is open, and never
-// those of health and reflection, which have to answer when nothing else does. Last, it holds each message to the
-// method's size.
+// limit holds callers to the rates of the method, each by buckets of their own: by who they are or where they come from
+// once a call, by what they ask for on each message. Rates by a field count only messages that keep their rules: what is
+// refused anyway must not use up what somebody else is entitled to, nor the memory that counting takes.
+//
+// Then it lets in as many calls of the method as the server can do in time (overload.go): unary ones alone, because a
+// stream costs what it carries and not that it is open, and never those of health and reflection, which have to answer when
+// nothing else does. And it holds each message to the method's size.
 func limit(s *Server) step {
-	buckets := make(map[*policy.Method]*buckets)
+	byCall, byMessage := make(map[*policy.Method][]*buckets), make(map[*policy.Method][]*buckets)
 	admissions := make(map[*policy.Method]*admission)
 	shared := &processors{}
 	for _, m := range s.policies {
-		if m.Rate != nil {
-			buckets[m] = newBuckets(m.Rate)
-		}
 		if !m.Framework && !m.ClientStream && !m.ServerStream {
 			admissions[m] = newAdmission(s.cfg.Clock, shared)
 		}
+		for _, r := range m.Rates {
+			if r.Field == nil {
+				byCall[m] = append(byCall[m], newBuckets(r, maxBuckets))
+			} else {
+				byMessage[m] = append(byMessage[m], newBuckets(r, maxBuckets))
+			}
+		}
 	}
-	take := func(c *call, key string) error {
-		if wait := buckets[c.method].take(key, s.cfg.Clock.Now()); wait > 0 {
-			return errRate.WithRetryAfter(wait)
+	take := func(all []*buckets, c *call, m proto.Message) error {
+		for _, b := range all {
+			if wait := b.take(b.key(c, m), s.cfg.Clock.Now()); wait > 0 {
+				return errRate.WithRetryAfter(wait)
+			}
 		}
 		return nil
 	}
@@ -41,17 +52,8 @@ func limit(s *Server) step {
 		name: "limit",
 		around: func(next handler) handler {
 			return func(c *call) error {
-				if r := c.method.Rate; r != nil {
-					var err error
-					switch r.Per {
-					case policyv1.RateKey_RATE_KEY_CALLER:
-						err = take(c, c.Caller.Key())
-					case policyv1.RateKey_RATE_KEY_ADDRESS:
-						err = take(c, c.Caller.Address)
-					}
-					if err != nil {
-						return err
-					}
+				if err := take(byCall[c.method], c, nil); err != nil {
+					return err
 				}
 				a := admissions[c.method]
 				if a == nil {
@@ -67,44 +69,82 @@ func limit(s *Server) step {
 			}
 		},
 		message: func(c *call, m proto.Message) error {
-			if r := c.method.Rate; r != nil && r.Field != nil {
-				if err := take(c, r.Field.Get(m.ProtoReflect())); err != nil {
-					return err
-				}
-			}
 			if most := c.method.MaxRequestBytes; most < policy.MaxMessageBytes && proto.Size(m) > most {
 				return errTooLarge
 			}
-			return nil
+			all := byMessage[c.method]
+			if len(all) == 0 {
+				return nil
+			}
+			if err := s.validator.check(m); err != nil {
+				return err
+			}
+			return take(all, c, m)
 		},
 	}
 }
 
-// maxBuckets bounds the memory of one method's rate, in keys.
-const maxBuckets = 100_000
+const (
+	// maxBuckets bounds the memory of one rate, in keys of about 150 bytes.
+	maxBuckets = 100_000
+	// sample is how many buckets are looked at to find one that can be forgotten.
+	sample = 16
+)
 
+// buckets are those of one rate. A key is kept as its hash, whatever its size; the seed is the process's own, so that
+// nobody can choose keys that share a bucket.
 type buckets struct {
-	rate  rate.Limit
-	burst int
+	rate policy.Rate
+	most int
+	seed maphash.Seed
 
 	mu    sync.Mutex
-	byKey map[string]*rate.Limiter
+	byKey map[uint64]*rate.Limiter
 }
 
-func newBuckets(r *policy.Rate) *buckets {
-	return &buckets{rate: rate.Limit(r.PerSecond), burst: r.Burst, byKey: make(map[string]*rate.Limiter)}
+func newBuckets(r policy.Rate, most int) *buckets {
+	return &buckets{rate: r, most: most, seed: maphash.MakeSeed(), byKey: make(map[uint64]*rate.Limiter)}
+}
+
+// key returns what the call, or one message of it, is counted by.
+func (b *buckets) key(c *call, m proto.Message) string {
+	switch b.rate.Per {
+	case policyv1.RateKey_RATE_KEY_ADDRESS:
+		return network(c.Caller.Address)
+	case policyv1.RateKey_RATE_KEY_FIELD:
+		return folded(b.rate.Field.Get(m.ProtoReflect()))
+	case policyv1.RateKey_RATE_KEY_FIELD_AND_ADDRESS:
+		return network(c.Caller.Address) + " " + folded(b.rate.Field.Get(m.ProtoReflect()))
+	default:
+		return c.Caller.Key()
+	}
+}
+
+func folded(value string) string { return strings.ToLower(strings.TrimSpace(value)) }
+
+// network returns what of an address one caller has: all of an IPv4 one, the upper half of an IPv6 one.
+func network(address string) string {
+	ip, err := netip.ParseAddr(address)
+	if err != nil {
+		return address
+	}
+	if ip = ip.Unmap().WithZone(""); ip.Is4() {
+		return ip.String()
+	}
+	return netip.PrefixFrom(ip, 64).Masked().String()
 }
 
 // take takes one call out of the key's bucket, or says how long to wait until there is one.
 func (b *buckets) take(key string, now time.Time) time.Duration {
+	h := maphash.String(b.seed, key)
 	b.mu.Lock()
-	l := b.byKey[key]
+	l := b.byKey[h]
 	if l == nil {
-		if len(b.byKey) >= maxBuckets {
-			b.sweep(now)
+		if len(b.byKey) >= b.most {
+			b.forget(now)
 		}
-		l = rate.NewLimiter(b.rate, b.burst)
-		b.byKey[key] = l
+		l = rate.NewLimiter(rate.Limit(b.rate.PerSecond), b.rate.Burst)
+		b.byKey[h] = l
 	}
 	b.mu.Unlock()
 	r := l.ReserveN(now, 1)
@@ -115,15 +155,22 @@ func (b *buckets) take(key string, now time.Time) time.Duration {
 	return wait
 }
 
-// sweep forgets full buckets, which are as good as new ones, and if that frees nothing, all: a flood of keys then costs
-// the patience of the others once, and memory never. The caller holds mu.
-func (b *buckets) sweep(now time.Time) {
-	for k, l := range b.byKey {
-		if l.TokensAt(now) >= float64(b.burst) {
-			delete(b.byKey, k)
+// forget drops the fullest of a few buckets: who is forgotten gets a full one when they come back, so that costs the least
+// with those who have used least. A flood of new keys therefore pushes itself out, and not those it wants forgotten. The
+// caller holds mu.
+func (b *buckets) forget(now time.Time) {
+	var (
+		fullest uint64
+		most    = -1.0
+		seen    int
+	)
+	for k, l := range b.byKey { // the order of a map is random
+		if t := l.TokensAt(now); t > most {
+			fullest, most = k, t
+		}
+		if seen++; seen == sample {
+			break
 		}
 	}
-	if len(b.byKey) >= maxBuckets {
-		clear(b.byKey)
-	}
+	delete(b.byKey, fullest)
 }

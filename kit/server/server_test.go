@@ -301,8 +301,24 @@ func TestARateIsHeldAndSaysWhenToComeBack(t *testing.T) {
 	if _, err := echo.Call(t, h.Anonymous(), echo.ByText, "b", ""); err != nil {
 		t.Fatal(err)
 	}
-	_, err := echo.Call(t, h.Anonymous(), echo.ByText, "a", "")
-	kittest.WantFault(t, err, codes.ResourceExhausted, "RATE_LIMITED")
+	for _, same := range []string{"a", "A", " a "} {
+		_, err := echo.Call(t, h.Anonymous(), echo.ByText, same, "")
+		kittest.WantFault(t, err, codes.ResourceExhausted, "RATE_LIMITED")
+	}
+	// What breaks the rules of its message is refused for that, and counts for nothing.
+	for range 3 {
+		_, err := echo.Call(t, h.Anonymous(), echo.ByText, strings.Repeat("x", 11), "")
+		kittest.WantFault(t, err, codes.InvalidArgument, "INVALID_REQUEST")
+	}
+}
+
+func TestWhoMisspellsTheirOwnIDIsToldThat(t *testing.T) {
+	h := kittest.Start(t, echo.Handlers{}.Register)
+	_, err := echo.Call(t, h.As("u1", "echo"), echo.Own, strings.Repeat("x", 11), "u2")
+	kittest.WantViolations(t, kittest.WantFault(t, err, codes.InvalidArgument, "INVALID_REQUEST"), "text")
+	if _, err := echo.Call(t, h.As("u1", "echo"), echo.Own, "", "U1"); err != nil {
+		t.Errorf("one's own id in capitals: %v", err)
+	}
 }
 
 func TestOnlyTheEdgeSaysWhereACallCameFrom(t *testing.T) {

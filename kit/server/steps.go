@@ -136,7 +136,16 @@ func authorize(s *Server) step {
 				return next(c)
 			}
 		},
-		message: func(c *call, m proto.Message) error { return c.method.CheckSelf(c.Caller, m) },
+		message: func(c *call, m proto.Message) error {
+			err := c.method.CheckSelf(c.Caller, m)
+			if err != nil {
+				// Somebody who misspells their own id is told that, and not that it is another's.
+				if broken := s.validator.check(m); broken != nil {
+					return broken
+				}
+			}
+			return err
+		},
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"errors"
+	"maps"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -70,30 +71,39 @@ func TestATokenIsVerifiedOnceAndRefusedOnceItExpires(t *testing.T) {
 
 func TestForeignTokensAreRefused(t *testing.T) {
 	clk := clocktest.New(start)
-	s := signer(t, clk)
-	keys := func(context.Context) ([]token.Key, error) { return []token.Key{s.Key()}, nil }
-	_, private, _ := ed25519.GenerateKey(rand.Reader)
-	good := sign(t, s, start.Add(time.Minute))
-	hmacToken, err := jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.MapClaims{
-		"iss": issuer, "aud": audience, "sub": "u1", "exp": start.Add(time.Minute).Unix(),
-	}).SignedString([]byte(s.Key().Public))
+	_, private, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	none, err := jwt.NewWithClaims(jwt.SigningMethodNone, jwt.MapClaims{
-		"iss": issuer, "aud": audience, "sub": "u1", "exp": start.Add(time.Minute).Unix(),
-	}).SignedString(jwt.UnsafeAllowNoneSignatureType)
-	if err != nil {
-		t.Fatal(err)
+	s := token.NewSigner(private, issuer, audience, clk, func() string { return "jti" })
+	keys := func(context.Context) ([]token.Key, error) { return []token.Key{s.Key()}, nil }
+	good := sign(t, s, start.Add(time.Minute))
+	// Each of these differs from a good token in one thing alone: it names the key that is served, and is signed with it.
+	valid := jwt.MapClaims{"iss": issuer, "aud": audience, "sub": "u1", "exp": start.Add(time.Minute).Unix(), "iat": start.Unix()}
+	but := func(name string, value any) string {
+		claims := maps.Clone(valid)
+		if claims[name] = value; value == nil {
+			delete(claims, name)
+		}
+		return forge(t, jwt.SigningMethodEdDSA, s.Key().ID, claims, private)
+	}
+	if _, err := verifier(clk, keys).Verify(t.Context(), but("iss", issuer)); err != nil {
+		t.Fatalf("the token that the others are made from: %v", err)
 	}
 	for name, text := range map[string]string{
 		"empty":                               "",
 		"not a token":                         "abc",
 		"signed by another key":               sign(t, signer(t, clk), start.Add(time.Minute)),
-		"of another issuer":                   sign(t, token.NewSigner(private, "https://evil.example", audience, clk, func() string { return "" }), start.Add(time.Minute)),
-		"for another audience":                sign(t, token.NewSigner(private, issuer, "other", clk, func() string { return "" }), start.Add(time.Minute)),
-		"signed with the public key as HMAC":  hmacToken,
-		"signed with none":                    none,
+		"of another issuer":                   but("iss", "https://evil.example"),
+		"of no issuer":                        but("iss", nil),
+		"for another audience":                but("aud", "other"),
+		"for no audience":                     but("aud", nil),
+		"of nobody":                           but("sub", ""),
+		"without an end":                      but("exp", nil),
+		"of the future":                       but("iat", start.Add(time.Hour).Unix()),
+		"signed with the public key as HMAC":  forge(t, jwt.SigningMethodHS256, s.Key().ID, valid, []byte(s.Key().Public)),
+		"signed with none":                    forge(t, jwt.SigningMethodNone, s.Key().ID, valid, jwt.UnsafeAllowNoneSignatureType),
+		"that names no key":                   forge(t, jwt.SigningMethodEdDSA, "", valid, private),
 		"with a flipped signature bit":        good[:len(good)-3] + string(good[len(good)-3]^1) + good[len(good)-2:],
 		"valid for longer than any of ours":   sign(t, s, start.Add(48*time.Hour)),
 		"larger than what we look at":         good + string(make([]byte, 9000)),
@@ -108,6 +118,20 @@ func TestForeignTokensAreRefused(t *testing.T) {
 			}
 		})
 	}
+}
+
+// forge signs claims as it is told.
+func forge(t *testing.T, method jwt.SigningMethod, kid string, claims jwt.MapClaims, key any) string {
+	t.Helper()
+	tok := jwt.NewWithClaims(method, claims)
+	if kid != "" {
+		tok.Header["kid"] = kid
+	}
+	text, err := tok.SignedString(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
 }
 
 func swapClaims(a, b string) string {

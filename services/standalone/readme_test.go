@@ -2,6 +2,7 @@ package main_test
 
 import (
 	"context"
+	"encoding/json"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,6 +17,14 @@ import (
 // ports and the directory, which are those of this test.
 func TestTheLinesOfTheReadmeWork(t *testing.T) {
 	t.Parallel()
+	for _, tool := range []string{"bash", "curl", "git"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			if os.Getenv("CI") == "true" {
+				t.Fatal(err)
+			}
+			t.Skip(err)
+		}
+	}
 	readme, err := os.ReadFile(filepath.Join(root, "README.md"))
 	if err != nil {
 		t.Fatal(err)
@@ -41,6 +50,15 @@ func TestTheLinesOfTheReadmeWork(t *testing.T) {
 	if len(vars) != 2 || len(vars[0]) < 100 || len(vars[1]) != 36 {
 		t.Fatalf("the first block leaves the variables %q; it printed:\n%s", vars, out)
 	}
+	sample := regexp.MustCompile("(?s)```json\n(.*?)```").FindStringSubmatch(section)
+	if sample == nil {
+		t.Fatal("the section shows no error")
+	}
+	wrong := `{"order_id": "order-1", "amount_cents": 49, "currency": "EUR", "idempotency_key": "key-2", "customer_id": "` + vars[1] + `"}`
+	answer := shell(t, "curl -sS "+s.http+"/v1/charges -H 'authorization: Bearer "+vars[0]+"' --json '"+wrong+"'", false)
+	if got, want := comparable(t, answer), comparable(t, sample[1]); got != want {
+		t.Errorf("the error of the README is not the one that comes:\n%s\n%s", want, got)
+	}
 	preset := "TOKEN=" + vars[0] + "\nUSER_ID=" + vars[1] + "\n"
 	wants := []string{"idempotency-replayed|payment_id|paymentId", "payments.v1.PaymentService", "order-1", "resumeToken|resume_token", `"active": true`}
 	for i, block := range blocks[1:] {
@@ -53,6 +71,20 @@ func TestTheLinesOfTheReadmeWork(t *testing.T) {
 			t.Errorf("block %d does not print %s:\n%s%s", i+1, wants[i], text, out)
 		}
 	}
+}
+
+// comparable returns JSON in one form, with every request id the same.
+func comparable(t *testing.T, text string) string {
+	t.Helper()
+	var v any
+	if err := json.Unmarshal([]byte(text), &v); err != nil {
+		t.Fatalf("%v in %s", err, text)
+	}
+	b, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return regexp.MustCompile(`"request_id":"[^"]*"`).ReplaceAllString(string(b), `"request_id":"…"`)
 }
 
 // shell runs a script in the repository and returns what it printed. One that goes on for ever is interrupted as a person

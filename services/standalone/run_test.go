@@ -255,9 +255,21 @@ func TestALockedCustomerIsNotCharged(t *testing.T) {
 	_, err = eve.payments.Charge(eve.ctx, &paymentsv1.ChargeRequest{OrderId: "o", AmountCents: 50, Currency: "EUR", IdempotencyKey: "k", CustomerId: ada.id})
 	kittest.WantFault(t, err, codes.PermissionDenied, "NOT_SELF")
 
+	events, err := ada.auth.WatchUserEvents(ada.ctx, &authv1.WatchUserEventsRequest{UserId: ada.id})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := events.Recv(); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := root.admin.LockUser(root.ctx, &authv1.LockUserRequest{UserId: ada.id}); err != nil {
 		t.Fatal(err)
 	}
+	if e, err := events.Recv(); err != nil || e.GetEvent().GetEventType() != authv1.UserEventType_USER_EVENT_TYPE_ACCOUNT_LOCKED {
+		t.Errorf("ada's stream: %v, %v; want the lock", e, err)
+	}
+	_, err = events.Recv()
+	kittest.WantFault(t, err, codes.PermissionDenied, "ACCOUNT_LOCKED")
 	_, err = ada.charge("k3", 1000)
 	kittest.WantFault(t, err, codes.FailedPrecondition, "CUSTOMER_INACTIVE")
 	_, err = root.payments.Charge(root.ctx, &paymentsv1.ChargeRequest{OrderId: "o", AmountCents: 50, Currency: "EUR", IdempotencyKey: "k", CustomerId: request3})
@@ -270,6 +282,37 @@ func TestALockedCustomerIsNotCharged(t *testing.T) {
 	}
 	if _, err := root.payments.Charge(root.ctx, &paymentsv1.ChargeRequest{OrderId: "o", AmountCents: 50, Currency: "EUR", IdempotencyKey: "k9", CustomerId: imported.GetUser().GetUserId()}); err != nil {
 		t.Errorf("an imported user: %v", err)
+	}
+}
+
+func TestTextThatNoStoreShouldKeepIsRefused(t *testing.T) {
+	t.Parallel()
+	s := run(t, t.TempDir())
+	root := at(t, s.grpc)
+	root.signUp(t, "root@example.com", request1, s.find(`"admin_code": "([^"]+)"`)[1])
+	root.signIn(t, "root@example.com")
+	charge := func(change func(*paymentsv1.ChargeRequest)) error {
+		req := &paymentsv1.ChargeRequest{OrderId: "o", AmountCents: 50, Currency: "EUR", IdempotencyKey: "k", CustomerId: root.id}
+		change(req)
+		_, err := root.payments.Charge(root.ctx, req)
+		return err
+	}
+	create := func(change func(*usersv1.CreateUserRequest)) error {
+		req := &usersv1.CreateUserRequest{Email: "a@example.com", DisplayName: "A", RequestId: request1}
+		change(req)
+		_, err := root.users.CreateUser(root.ctx, req)
+		return err
+	}
+	for field, err := range map[string]error{
+		"order_id":          charge(func(r *paymentsv1.ChargeRequest) { r.OrderId = "o\x00" }),
+		"metadata[\"a b\"]": charge(func(r *paymentsv1.ChargeRequest) { r.Metadata = map[string]string{"a b": "v"} }),
+		"metadata[\"a\"]":   charge(func(r *paymentsv1.ChargeRequest) { r.Metadata = map[string]string{"a": "\x00"} }),
+		"idempotency_key":   charge(func(r *paymentsv1.ChargeRequest) { r.IdempotencyKey = "k\x00" }),
+		"display_name":      create(func(r *usersv1.CreateUserRequest) { r.DisplayName = "   " }),
+		"last_name":         create(func(r *usersv1.CreateUserRequest) { r.LastName = "a\nb" }),
+		"user_id":           create(func(r *usersv1.CreateUserRequest) { r.UserId = request1 }), // a version 4 id
+	} {
+		kittest.WantViolations(t, kittest.WantFault(t, err, codes.InvalidArgument, "INVALID_REQUEST"), field)
 	}
 }
 
@@ -291,7 +334,7 @@ func TestWhatKeepsItFromStartingIsOneLine(t *testing.T) {
 		"an unknown setting":              {t.TempDir(), []string{"--gateway-htpp=x"}, 2, "--gateway-htpp"},
 		"a busy port":                     {t.TempDir(), []string{"--users-listen=" + busy.Addr().String()}, 1, "--users-listen"},
 		"a directory that is a file":      {t.TempDir(), []string{"--dir=file"}, 1, "file"},
-		"a locked directory":              {locked, nil, 1, "users"},
+		"a locked directory":              {locked, nil, 1, "--users-data"},
 		"--demo-at without --demo":        {t.TempDir(), []string{"--demo-at=127.0.0.1:1"}, 2, "--demo-at"},
 		"beyond loopback, no certificate": {t.TempDir(), []string{"--gateway-http=0.0.0.0:0"}, 2, "--gateway-http"},
 	} {

@@ -72,8 +72,8 @@ var Contract = sync.OnceValue(func() protoreflect.ServiceDescriptor {
 			method("Public", false, false, &policyv1.MethodPolicy{Audience: public, Retry: &policyv1.Retry{Attempts: 3}}),
 			method("Own", false, false, &policyv1.MethodPolicy{Audience: users, Scopes: []string{"echo"}, Self: &policyv1.Self{Field: "owner", OrScope: "echo.admin"}}),
 			method("Service", false, false, &policyv1.MethodPolicy{Audience: []policyv1.Audience{policyv1.Audience_AUDIENCE_SERVICE}, Callers: []string{"orders", "gateway"}}),
-			method("Limited", false, false, &policyv1.MethodPolicy{Audience: public, Rate: &policyv1.Rate{PerSecond: 0.1, Burst: 2, Per: policyv1.RateKey_RATE_KEY_ADDRESS}}),
-			method("ByText", false, false, &policyv1.MethodPolicy{Audience: public, Rate: &policyv1.Rate{PerSecond: 0.1, Burst: 1, Per: policyv1.RateKey_RATE_KEY_FIELD, Field: "text"}}),
+			method("Limited", false, false, &policyv1.MethodPolicy{Audience: public, Rate: []*policyv1.Rate{{PerSecond: 0.1, Burst: 2, Per: policyv1.RateKey_RATE_KEY_ADDRESS}}}),
+			method("ByText", false, false, &policyv1.MethodPolicy{Audience: public, Rate: []*policyv1.Rate{{PerSecond: 0.1, Burst: 1, Per: policyv1.RateKey_RATE_KEY_FIELD, Field: "text"}}}),
 			method("Keyed", false, false, &policyv1.MethodPolicy{Audience: public, IdempotencyKey: "owner", Retry: &policyv1.Retry{
 				Attempts: 3, InitialBackoff: durationpb.New(time.Millisecond), MaxBackoff: durationpb.New(2 * time.Millisecond), Multiplier: 1.5,
 				Codes: []policyv1.RetryCode{policyv1.RetryCode_RETRY_CODE_UNAVAILABLE, policyv1.RetryCode_RETRY_CODE_RESOURCE_EXHAUSTED, policyv1.RetryCode_RETRY_CODE_ABORTED},

@@ -215,10 +215,7 @@ func TestEverySubscriberIsWaitedFor(t *testing.T) {
 		<-stream.Context().Done()
 		return stream.Context().Err()
 	})
-	subscribers, err := load.Subscribe(t.Context(), dial(3), request(t, "hello", time.Minute), count, 2)
-	if err != nil {
-		t.Fatal(err)
-	}
+	subscribers := load.Subscribe(t.Context(), dial(3), request(t, "hello", time.Minute), count, 2)
 	if err := subscribers.Await(0); err != nil || open.Load() != count {
 		t.Fatalf("%d are open, %v", open.Load(), err)
 	}
@@ -233,10 +230,7 @@ func TestEverySubscriberIsWaitedFor(t *testing.T) {
 		}
 	}
 	ended := serve(t, echo)
-	subscribers, err = load.Subscribe(t.Context(), ended(1), request(t, "", time.Minute), 2, 2)
-	if err != nil {
-		t.Fatal(err)
-	}
+	subscribers = load.Subscribe(t.Context(), ended(1), request(t, "", time.Minute), 2, 2)
 	if err := subscribers.Await(1); err == nil || !strings.Contains(err.Error(), "subscription ended") {
 		t.Errorf("streams that end: %v", err)
 	}

@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -89,11 +88,11 @@ type Subscribers struct {
 	all  []chan struct{}
 	stop context.CancelCauseFunc
 	ctx  context.Context
-	wg   sync.WaitGroup
 }
 
-// Subscribe opens count streams, spread over the connections, each of which receives so many messages in all.
-func Subscribe(ctx context.Context, conns []*Conn, r *Request, count, messages int) (*Subscribers, error) {
+// Subscribe opens count streams, spread over the connections, each of which receives so many messages in all. They last
+// until the connections are closed.
+func Subscribe(ctx context.Context, conns []*Conn, r *Request, count, messages int) *Subscribers {
 	s := &Subscribers{
 		Arrived: make([][]time.Time, messages), left: make([]atomic.Int64, messages), all: make([]chan struct{}, messages),
 	}
@@ -111,13 +110,9 @@ func Subscribe(ctx context.Context, conns []*Conn, r *Request, count, messages i
 		}
 		from := first
 		first += own
-		s.wg.Go(func() {
-			if err := s.follow(c, r, from, own); err != nil {
-				s.stop(err)
-			}
-		})
+		go func() { s.stop(s.follow(c, r, from, own)) }()
 	}
-	return s, nil
+	return s
 }
 
 // Await returns once every subscriber has message n, counted from 0. It fails when one of the streams ends.
@@ -130,10 +125,7 @@ func (s *Subscribers) Await(n int) error {
 	}
 }
 
-// Wait returns once no connection is read any more: after all of them were closed.
-func (s *Subscribers) Wait() { s.wg.Wait(); s.stop(nil) }
-
-// follow opens the subscribers from..from+count on one connection and reads it until it ends.
+// follow opens the subscribers from..from+count on one connection and reads it until it ends, which its error tells of.
 func (s *Subscribers) follow(c *Conn, r *Request, from, count int) error {
 	type subscriber struct {
 		index, seen int

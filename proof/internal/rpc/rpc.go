@@ -41,8 +41,8 @@ type plan struct {
 func (o Options) plan() plan {
 	if o.Quick {
 		return plan{
-			rounds: 2, starts: 2, warm: 50 * time.Millisecond, during: 200 * time.Millisecond,
-			subscribers: 500, events: 2, flooded: 500 * time.Millisecond, overloads: 1, fanout: 1,
+			rounds: 2, starts: 2, warm: 30 * time.Millisecond, during: 100 * time.Millisecond,
+			subscribers: 200, events: 2, flooded: 300 * time.Millisecond, overloads: 1, fanout: 1,
 		}
 	}
 	return plan{

@@ -102,10 +102,7 @@ func (r *run) watchers(ctx context.Context, variant string) (w watch, err error)
 	}
 	begun := time.Now()
 	request := &load.Request{Method: watchEvents, Timeout: streamTimeout}
-	subscribers, err := load.Subscribe(ctx, conns, request, r.subscribers, 1+r.events) // the first message is the resume point
-	if err != nil {
-		return w, err
-	}
+	subscribers := load.Subscribe(ctx, conns, request, r.subscribers, 1+r.events) // the first message is the resume point
 	if err := subscribers.Await(0); err != nil {
 		return w, err
 	}

@@ -97,8 +97,8 @@ func TestPathsMeanWhatTheySay(t *testing.T) {
 			}
 		})
 	}
-	w.raw("GET", "/v1/nowhere", "").wantStatus(t, 404, 5, "policy.v1 NOT_FOUND")
-	w.raw("OPTIONS", "*", "").wantStatus(t, 404, 5, "policy.v1 NOT_FOUND")
+	w.raw("GET", "/v1/nowhere", "").wantStatus(t, 404, 12, "policy.v1 UNIMPLEMENTED")
+	w.raw("OPTIONS", "*", "").wantStatus(t, 404, 12, "policy.v1 UNIMPLEMENTED")
 	r := w.raw("POST", method, body, jsonType, "Content-Type: application/proto")
 	r.wantStatus(t, 415, 3, "policy.v1 MALFORMED_REQUEST")
 }

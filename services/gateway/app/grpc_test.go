@@ -149,7 +149,13 @@ func TestUnknownFieldsSurviveTheWay(t *testing.T) {
 func TestStatusesPassAsTheyAre(t *testing.T) {
 	w := start(t).ready()
 	payments := paymentsv1.NewPaymentServiceClient(w.conn())
-	_, err := payments.Charge(w.as(metadata.AppendToOutgoingContext(t.Context(), "x-request-id", "my-request.1")), chargeOf("k", 49))
+	var header, trailer metadata.MD
+	_, err := payments.Charge(w.as(metadata.AppendToOutgoingContext(t.Context(), "x-request-id", "my-request.1")), chargeOf("k", 49),
+		grpc.Header(&header), grpc.Trailer(&trailer))
+	// Headers before an error would keep a client from repeating the call.
+	if !slices.Equal(trailer.Get("x-request-id"), []string{"my-request.1"}) || header.Get("x-request-id") != nil {
+		t.Errorf("x-request-id is %q in the headers and %q in the trailers", header.Get("x-request-id"), trailer.Get("x-request-id"))
+	}
 	f := kittest.WantFault(t, err, codes.InvalidArgument, "INVALID_REQUEST")
 	kittest.WantViolations(t, f, "amount_cents")
 	found := false

@@ -110,6 +110,7 @@ func TestRESTRefusesWhatItCannotRead(t *testing.T) {
 		"a value of the wrong type":             {"POST", "/v1/charges", `{"amountCents":"many"}`, []string{jsonType}, []string{"amount_cents"}},
 		"an unknown query parameter":            {"GET", "/v1/payments?nope=1", "", nil, []string{"nope"}},
 		"a query parameter of the wrong type":   {"GET", "/v1/payments?page_size=many", "", nil, []string{"page_size"}},
+		"a query beside a body that is all":     {"POST", "/v1/charges?order_id=hunter2", charge("k", "1999"), []string{jsonType}, nil},
 		"a body where there is none to be":      {"GET", "/v1/payments", `{}`, []string{jsonType}, nil},
 		"a body that says gzip and is not":      {"POST", "/v1/charges", charge("k", "1999"), []string{jsonType, "content-encoding: gzip"}, nil},
 		"a timeout that is none":                {"POST", "/v1/charges", charge("k", "1999"), []string{jsonType, "x-server-timeout: soon"}, nil},
@@ -176,5 +177,5 @@ func TestBodiesAreBounded(t *testing.T) {
 	if r := w.do("GET", "/v1/payments?customer_id="+ada, "", "x-filler: "+strings.Repeat("x", 32<<10)); r.code != http.StatusRequestHeaderFieldsTooLarge {
 		t.Errorf("headers of 32 KiB: %d", r.code)
 	}
-	w.do("GET", "/v1/"+strings.Repeat("x", 4000), "").wantStatus(t, 414, 5, "policy.v1 NOT_FOUND")
+	w.do("GET", "/v1/"+strings.Repeat("x", 4000), "").wantStatus(t, 414, 12, "policy.v1 UNIMPLEMENTED")
 }

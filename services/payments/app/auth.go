@@ -79,9 +79,14 @@ func (c customers) Get(ctx context.Context, id payments.CustomerID) (payments.Cu
 	}
 }
 
+// role returns the role, "" for one that is not known here.
 func role(r authv1.Role) payments.Role {
-	if r == authv1.Role_ROLE_ADMIN {
+	switch r {
+	case authv1.Role_ROLE_MEMBER:
+		return payments.RoleMember
+	case authv1.Role_ROLE_ADMIN:
 		return payments.RoleAdmin
+	default:
+		return ""
 	}
-	return payments.RoleMember
 }

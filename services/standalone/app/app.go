@@ -111,7 +111,7 @@ func (a *App) build(ctx context.Context) error {
 	var errs []error
 	add := func(name string, err error) {
 		if err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", name, err))
+			errs = append(errs, named(name, err))
 		}
 	}
 	build := func(name string, make func() (service, error)) service {
@@ -140,6 +140,14 @@ func (a *App) build(ctx context.Context) error {
 		return gateway.New(ctx, gateway.Config{Settings: cfg.Gateway, Common: cfg.Common}, part(kit.Edge))
 	})
 	return errors.Join(errs...)
+}
+
+// named says which service an error is of. One that begins with the service's own flag begins with ours for it.
+func named(service string, err error) error {
+	if rest, ok := strings.CutPrefix(err.Error(), "--"); ok {
+		return errors.New("--" + service + "-" + rest)
+	}
+	return fmt.Errorf("%s: %w", service, err)
 }
 
 // services returns what has been built.
@@ -268,7 +276,7 @@ func (a *App) panel(took time.Duration) string {
 		fmt.Fprintf(&b, "  %-9s %s\n", row[0], row[1])
 	}
 	if code := a.AdminCode(); code != "" {
-		fmt.Fprintf(&b, "\n  No administrator yet: sign up with \"admin_code\": %q to be the first. It works once.\n", code)
+		fmt.Fprintf(&b, "\n  No administrator yet: sign up with \"admin_code\": %q to be the first. It works once, until the next start.\n", code)
 	}
 	fmt.Fprintf(&b, "\nTry:\n  go tool grpcurl -plaintext %s list\n  curl http://%s/readyz\n  go run ./services/standalone --demo --demo-at %s --demo-http %s\n\n",
 		rpc, web, rpc, web)

@@ -33,22 +33,28 @@ const (
 // code that the service prints at its start, given to SessionService.SignUp.
 type AdminServiceClient interface {
 	// Locks an account: its owner can neither sign in nor act, and every session of theirs ends. Locking a locked
-	// account changes nothing.
+	// account changes nothing. Access tokens that are out last until they expire, ten minutes at most: with them its owner
+	// may still read, but is charged nothing and administers nothing.
 	//
-	// Errors: NOT_FOUND USER_NOT_FOUND; ABORTED ETAG_MISMATCH; FAILED_PRECONDITION LAST_ADMIN, STATE_CONFLICT for a deactivated or pending account.
+	// Errors: NOT_FOUND USER_NOT_FOUND; ABORTED ETAG_MISMATCH; PERMISSION_DENIED ACCOUNT_LOCKED, ACCOUNT_DEACTIVATED for
+	// a caller who may no longer act; FAILED_PRECONDITION LAST_ADMIN, STATE_CONFLICT for a deactivated or pending
+	// account.
 	LockUser(ctx context.Context, in *LockUserRequest, opts ...grpc.CallOption) (*LockUserResponse, error)
 	// Lets the owner of a locked account act again. Unlocking an active account changes nothing.
 	//
-	// Errors: NOT_FOUND USER_NOT_FOUND; ABORTED ETAG_MISMATCH; FAILED_PRECONDITION STATE_CONFLICT for a deactivated or pending account.
+	// Errors: NOT_FOUND USER_NOT_FOUND; ABORTED ETAG_MISMATCH; PERMISSION_DENIED ACCOUNT_LOCKED, ACCOUNT_DEACTIVATED for
+	// a caller who may no longer act; FAILED_PRECONDITION STATE_CONFLICT for a deactivated or pending account.
 	UnlockUser(ctx context.Context, in *UnlockUserRequest, opts ...grpc.CallOption) (*UnlockUserResponse, error)
 	// Ends the relation with a user: they can neither sign in nor act, and every session of theirs ends. Deactivating a
-	// deactivated account changes nothing.
+	// deactivated account changes nothing. Of access tokens that are out, LockUser says what they still do.
 	//
-	// Errors: NOT_FOUND USER_NOT_FOUND; ABORTED ETAG_MISMATCH; FAILED_PRECONDITION LAST_ADMIN, STATE_CONFLICT for a pending account.
+	// Errors: NOT_FOUND USER_NOT_FOUND; ABORTED ETAG_MISMATCH; PERMISSION_DENIED ACCOUNT_LOCKED, ACCOUNT_DEACTIVATED for
+	// a caller who may no longer act; FAILED_PRECONDITION LAST_ADMIN, STATE_CONFLICT for a pending account.
 	DeactivateUser(ctx context.Context, in *DeactivateUserRequest, opts ...grpc.CallOption) (*DeactivateUserResponse, error)
 	// Takes a deactivated user back. Reactivating an active account changes nothing.
 	//
-	// Errors: NOT_FOUND USER_NOT_FOUND; ABORTED ETAG_MISMATCH; FAILED_PRECONDITION STATE_CONFLICT for a locked or pending account.
+	// Errors: NOT_FOUND USER_NOT_FOUND; ABORTED ETAG_MISMATCH; PERMISSION_DENIED ACCOUNT_LOCKED, ACCOUNT_DEACTIVATED for
+	// a caller who may no longer act; FAILED_PRECONDITION STATE_CONFLICT for a locked or pending account.
 	ReactivateUser(ctx context.Context, in *ReactivateUserRequest, opts ...grpc.CallOption) (*ReactivateUserResponse, error)
 }
 
@@ -108,22 +114,28 @@ func (c *adminServiceClient) ReactivateUser(ctx context.Context, in *ReactivateU
 // code that the service prints at its start, given to SessionService.SignUp.
 type AdminServiceServer interface {
 	// Locks an account: its owner can neither sign in nor act, and every session of theirs ends. Locking a locked
-	// account changes nothing.
+	// account changes nothing. Access tokens that are out last until they expire, ten minutes at most: with them its owner
+	// may still read, but is charged nothing and administers nothing.
 	//
-	// Errors: NOT_FOUND USER_NOT_FOUND; ABORTED ETAG_MISMATCH; FAILED_PRECONDITION LAST_ADMIN, STATE_CONFLICT for a deactivated or pending account.
+	// Errors: NOT_FOUND USER_NOT_FOUND; ABORTED ETAG_MISMATCH; PERMISSION_DENIED ACCOUNT_LOCKED, ACCOUNT_DEACTIVATED for
+	// a caller who may no longer act; FAILED_PRECONDITION LAST_ADMIN, STATE_CONFLICT for a deactivated or pending
+	// account.
 	LockUser(context.Context, *LockUserRequest) (*LockUserResponse, error)
 	// Lets the owner of a locked account act again. Unlocking an active account changes nothing.
 	//
-	// Errors: NOT_FOUND USER_NOT_FOUND; ABORTED ETAG_MISMATCH; FAILED_PRECONDITION STATE_CONFLICT for a deactivated or pending account.
+	// Errors: NOT_FOUND USER_NOT_FOUND; ABORTED ETAG_MISMATCH; PERMISSION_DENIED ACCOUNT_LOCKED, ACCOUNT_DEACTIVATED for
+	// a caller who may no longer act; FAILED_PRECONDITION STATE_CONFLICT for a deactivated or pending account.
 	UnlockUser(context.Context, *UnlockUserRequest) (*UnlockUserResponse, error)
 	// Ends the relation with a user: they can neither sign in nor act, and every session of theirs ends. Deactivating a
-	// deactivated account changes nothing.
+	// deactivated account changes nothing. Of access tokens that are out, LockUser says what they still do.
 	//
-	// Errors: NOT_FOUND USER_NOT_FOUND; ABORTED ETAG_MISMATCH; FAILED_PRECONDITION LAST_ADMIN, STATE_CONFLICT for a pending account.
+	// Errors: NOT_FOUND USER_NOT_FOUND; ABORTED ETAG_MISMATCH; PERMISSION_DENIED ACCOUNT_LOCKED, ACCOUNT_DEACTIVATED for
+	// a caller who may no longer act; FAILED_PRECONDITION LAST_ADMIN, STATE_CONFLICT for a pending account.
 	DeactivateUser(context.Context, *DeactivateUserRequest) (*DeactivateUserResponse, error)
 	// Takes a deactivated user back. Reactivating an active account changes nothing.
 	//
-	// Errors: NOT_FOUND USER_NOT_FOUND; ABORTED ETAG_MISMATCH; FAILED_PRECONDITION STATE_CONFLICT for a locked or pending account.
+	// Errors: NOT_FOUND USER_NOT_FOUND; ABORTED ETAG_MISMATCH; PERMISSION_DENIED ACCOUNT_LOCKED, ACCOUNT_DEACTIVATED for
+	// a caller who may no longer act; FAILED_PRECONDITION STATE_CONFLICT for a locked or pending account.
 	ReactivateUser(context.Context, *ReactivateUserRequest) (*ReactivateUserResponse, error)
 	mustEmbedUnimplementedAdminServiceServer()
 }

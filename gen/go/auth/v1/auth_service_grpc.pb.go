@@ -39,7 +39,7 @@ type AuthServiceClient interface {
 	// Checks an email and a password without opening a session. A wrong password is no error: it answers is_valid=false.
 	// Every attempt is written to the user's events.
 	//
-	// Errors: RESOURCE_EXHAUSTED policy.v1 RATE_LIMITED.
+	// Errors: RESOURCE_EXHAUSTED policy.v1 RATE_LIMITED, OVERLOADED.
 	ValidateUser(ctx context.Context, in *ValidateUserRequest, opts ...grpc.CallOption) (*ValidateUserResponse, error)
 	// Streams what happens to one user, or to all of them, in the order in which it was written. The first response comes
 	// at once and carries only a resume_token; so does one every 15 seconds on a quiet stream. A stream that is resumed
@@ -47,7 +47,8 @@ type AuthServiceClient interface {
 	//
 	// Errors: INVALID_ARGUMENT policy.v1 RESUME_TOKEN_INVALID; OUT_OF_RANGE policy.v1 RESUME_TOKEN_TOO_OLD;
 	// RESOURCE_EXHAUSTED policy.v1 CONSUMER_TOO_SLOW and UNAVAILABLE policy.v1 DRAINING, both with the point to resume
-	// from.
+	// from where the service itself ends the stream; PERMISSION_DENIED ACCOUNT_LOCKED, ACCOUNT_DEACTIVATED for a user's
+	// own stream, after the event that says so.
 	WatchUserEvents(ctx context.Context, in *WatchUserEventsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchUserEventsResponse], error)
 }
 
@@ -113,7 +114,7 @@ type AuthServiceServer interface {
 	// Checks an email and a password without opening a session. A wrong password is no error: it answers is_valid=false.
 	// Every attempt is written to the user's events.
 	//
-	// Errors: RESOURCE_EXHAUSTED policy.v1 RATE_LIMITED.
+	// Errors: RESOURCE_EXHAUSTED policy.v1 RATE_LIMITED, OVERLOADED.
 	ValidateUser(context.Context, *ValidateUserRequest) (*ValidateUserResponse, error)
 	// Streams what happens to one user, or to all of them, in the order in which it was written. The first response comes
 	// at once and carries only a resume_token; so does one every 15 seconds on a quiet stream. A stream that is resumed
@@ -121,7 +122,8 @@ type AuthServiceServer interface {
 	//
 	// Errors: INVALID_ARGUMENT policy.v1 RESUME_TOKEN_INVALID; OUT_OF_RANGE policy.v1 RESUME_TOKEN_TOO_OLD;
 	// RESOURCE_EXHAUSTED policy.v1 CONSUMER_TOO_SLOW and UNAVAILABLE policy.v1 DRAINING, both with the point to resume
-	// from.
+	// from where the service itself ends the stream; PERMISSION_DENIED ACCOUNT_LOCKED, ACCOUNT_DEACTIVATED for a user's
+	// own stream, after the event that says so.
 	WatchUserEvents(*WatchUserEventsRequest, grpc.ServerStreamingServer[WatchUserEventsResponse]) error
 	mustEmbedUnimplementedAuthServiceServer()
 }

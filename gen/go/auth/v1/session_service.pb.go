@@ -32,7 +32,7 @@ type SignUpRequest struct {
 	Email string `protobuf:"bytes,1,opt,name=email,proto3" json:"email,omitempty"`
 	// The password. Required, 12 to 256 characters.
 	Password string `protobuf:"bytes,2,opt,name=password,proto3" json:"password,omitempty"`
-	// The name to show. Required, up to 100 characters.
+	// The name to show. Required, up to 100 characters, none of them a control character and not all of them spaces.
 	DisplayName string `protobuf:"bytes,3,opt,name=display_name,json=displayName,proto3" json:"display_name,omitempty"`
 	// A UUID that the client makes for this sign-up and sends again with each repetition (AIP-155). Required.
 	RequestId string `protobuf:"bytes,4,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
@@ -635,12 +635,12 @@ var File_auth_v1_session_service_proto protoreflect.FileDescriptor
 
 const file_auth_v1_session_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1dauth/v1/session_service.proto\x12\aauth.v1\x1a\x15auth/v1/account.proto\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16policy/v1/policy.proto\"\xe0\x01\n" +
+	"\x1dauth/v1/session_service.proto\x12\aauth.v1\x1a\x15auth/v1/account.proto\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16policy/v1/policy.proto\"\xfb\x01\n" +
 	"\rSignUpRequest\x12 \n" +
 	"\x05email\x18\x01 \x01(\tB\n" +
 	"\xbaH\ar\x05\x18\xfe\x01`\x01R\x05email\x12)\n" +
-	"\bpassword\x18\x02 \x01(\tB\r\xbaH\ar\x05\x10\f\x18\x80\x02\x80\x01\x01R\bpassword\x12,\n" +
-	"\fdisplay_name\x18\x03 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18dR\vdisplayName\x12)\n" +
+	"\bpassword\x18\x02 \x01(\tB\r\xbaH\ar\x05\x10\f\x18\x80\x02\x80\x01\x01R\bpassword\x12G\n" +
+	"\fdisplay_name\x18\x03 \x01(\tB$\xbaH!r\x1f\x18d2\x1b^\\P{Cc}*[^\\s\\p{Cc}]\\P{Cc}*$R\vdisplayName\x12)\n" +
 	"\n" +
 	"request_id\x18\x04 \x01(\tB\n" +
 	"\xbaH\ar\x05\x18$\xb0\x01\x01R\trequestId\x12)\n" +
@@ -678,14 +678,15 @@ const file_auth_v1_session_service_proto_rawDesc = "" +
 	"\n" +
 	"request_id\x18\x04 \x01(\tB\n" +
 	"\xbaH\ar\x05\x18$\xb0\x01\x01R\trequestId\"\x18\n" +
-	"\x16ChangePasswordResponse2\xf1\x05\n" +
+	"\x16ChangePasswordResponse2\x97\x06\n" +
 	"\x0eSessionService\x12\x7f\n" +
 	"\x06SignUp\x12\x16.auth.v1.SignUpRequest\x1a\x17.auth.v1.SignUpResponse\"D\xc2\xf3\x18&\n" +
 	"\x01\x01*\x02\b\n" +
 	"2\x02\b\x03:\r\t\x00\x00\x00\x00\x00\x00\x00@\x102\x18\x02B\n" +
-	"request_id\x82\xd3\xe4\x93\x02\x11:\x01*\"\f/v1/accounts\x90\x02\x02\x12v\n" +
-	"\x06SignIn\x12\x16.auth.v1.SignInRequest\x1a\x17.auth.v1.SignInResponse\";\xc2\xf3\x18\x1d\n" +
-	"\x01\x01*\x02\b\x05:\x14\t\x00\x00\x00\x00\x00\x00\xe0?\x10\x14\x18\x03\"\x05email\x82\xd3\xe4\x93\x02\x11:\x01*\"\f/v1/sessions\x90\x02\x00\x12\x8f\x01\n" +
+	"request_id\x82\xd3\xe4\x93\x02\x11:\x01*\"\f/v1/accounts\x90\x02\x02\x12\x9b\x01\n" +
+	"\x06SignIn\x12\x16.auth.v1.SignInRequest\x1a\x17.auth.v1.SignInResponse\"`\xc2\xf3\x18B\n" +
+	"\x01\x01*\x02\b\x05:\r\t\x00\x00\x00\x00\x00\x00\x00@\x10\x1e\x18\x02:\x14\t\x9a\x99\x99\x99\x99\x99\xc9?\x10\n" +
+	"\x18\x04\"\x05email:\x14\t\x00\x00\x00\x00\x00\x00\x14@\x10d\x18\x03\"\x05email\x82\xd3\xe4\x93\x02\x11:\x01*\"\f/v1/sessions\x90\x02\x00\x12\x8f\x01\n" +
 	"\x0eRefreshSession\x12\x1e.auth.v1.RefreshSessionRequest\x1a\x1f.auth.v1.RefreshSessionResponse\"<\xc2\xf3\x18\x16\n" +
 	"\x01\x01*\x02\b\x05:\r\t\x00\x00\x00\x00\x00\x00\x14@\x102\x18\x02\x82\xd3\xe4\x93\x02\x19:\x01*\"\x14/v1/sessions:refresh\x90\x02\x00\x12\x8d\x01\n" +
 	"\aSignOut\x12\x17.auth.v1.SignOutRequest\x1a\x18.auth.v1.SignOutResponse\"O\xc2\xf3\x18)\n" +

@@ -37,27 +37,30 @@ type SessionServiceClient interface {
 	// returns.
 	//
 	// Errors: ALREADY_EXISTS EMAIL_TAKEN; FAILED_PRECONDITION REQUEST_ID_REUSED; ABORTED SIGN_UP_IN_PROGRESS;
-	// PERMISSION_DENIED ADMIN_CODE_INVALID; UNAVAILABLE policy.v1 UPSTREAM_UNAVAILABLE when users.v1 does not answer
-	// (repeat with the same request_id).
+	// PERMISSION_DENIED ADMIN_CODE_INVALID; RESOURCE_EXHAUSTED policy.v1 RATE_LIMITED, OVERLOADED; UNAVAILABLE policy.v1
+	// UPSTREAM_UNAVAILABLE when users.v1 does not answer (repeat with the same request_id).
 	SignUp(ctx context.Context, in *SignUpRequest, opts ...grpc.CallOption) (*SignUpResponse, error)
 	// Opens a session. Each call opens one, so it is not repeated by itself.
 	//
 	// Errors: UNAUTHENTICATED INVALID_CREDENTIALS; PERMISSION_DENIED ACCOUNT_LOCKED, ACCOUNT_DEACTIVATED;
-	// RESOURCE_EXHAUSTED policy.v1 RATE_LIMITED.
+	// RESOURCE_EXHAUSTED policy.v1 RATE_LIMITED, OVERLOADED.
 	SignIn(ctx context.Context, in *SignInRequest, opts ...grpc.CallOption) (*SignInResponse, error)
 	// Exchanges a refresh token for a new pair of tokens. A refresh token works once: using it again closes its session,
 	// because somebody else may have it.
 	//
 	// Errors: UNAUTHENTICATED REFRESH_TOKEN_INVALID, REFRESH_TOKEN_REUSED; PERMISSION_DENIED ACCOUNT_LOCKED,
-	// ACCOUNT_DEACTIVATED.
+	// ACCOUNT_DEACTIVATED; RESOURCE_EXHAUSTED policy.v1 RATE_LIMITED.
 	RefreshSession(ctx context.Context, in *RefreshSessionRequest, opts ...grpc.CallOption) (*RefreshSessionResponse, error)
 	// Closes the session of a refresh token. Closing a session that is closed already, or that never was, is no error.
 	// Access tokens of the session last until they expire, ten minutes at most.
+	//
+	// Errors: RESOURCE_EXHAUSTED policy.v1 RATE_LIMITED.
 	SignOut(ctx context.Context, in *SignOutRequest, opts ...grpc.CallOption) (*SignOutResponse, error)
 	// Changes the caller's password and closes every other session of theirs. Safe to repeat with the same request_id.
 	//
 	// Errors: UNAUTHENTICATED INVALID_CREDENTIALS when the current password is wrong; NOT_FOUND USER_NOT_FOUND;
-	// PERMISSION_DENIED ACCOUNT_LOCKED, ACCOUNT_DEACTIVATED; FAILED_PRECONDITION REQUEST_ID_REUSED.
+	// PERMISSION_DENIED ACCOUNT_LOCKED, ACCOUNT_DEACTIVATED; FAILED_PRECONDITION REQUEST_ID_REUSED; RESOURCE_EXHAUSTED
+	// policy.v1 RATE_LIMITED, OVERLOADED.
 	ChangePassword(ctx context.Context, in *ChangePasswordRequest, opts ...grpc.CallOption) (*ChangePasswordResponse, error)
 }
 
@@ -130,27 +133,30 @@ type SessionServiceServer interface {
 	// returns.
 	//
 	// Errors: ALREADY_EXISTS EMAIL_TAKEN; FAILED_PRECONDITION REQUEST_ID_REUSED; ABORTED SIGN_UP_IN_PROGRESS;
-	// PERMISSION_DENIED ADMIN_CODE_INVALID; UNAVAILABLE policy.v1 UPSTREAM_UNAVAILABLE when users.v1 does not answer
-	// (repeat with the same request_id).
+	// PERMISSION_DENIED ADMIN_CODE_INVALID; RESOURCE_EXHAUSTED policy.v1 RATE_LIMITED, OVERLOADED; UNAVAILABLE policy.v1
+	// UPSTREAM_UNAVAILABLE when users.v1 does not answer (repeat with the same request_id).
 	SignUp(context.Context, *SignUpRequest) (*SignUpResponse, error)
 	// Opens a session. Each call opens one, so it is not repeated by itself.
 	//
 	// Errors: UNAUTHENTICATED INVALID_CREDENTIALS; PERMISSION_DENIED ACCOUNT_LOCKED, ACCOUNT_DEACTIVATED;
-	// RESOURCE_EXHAUSTED policy.v1 RATE_LIMITED.
+	// RESOURCE_EXHAUSTED policy.v1 RATE_LIMITED, OVERLOADED.
 	SignIn(context.Context, *SignInRequest) (*SignInResponse, error)
 	// Exchanges a refresh token for a new pair of tokens. A refresh token works once: using it again closes its session,
 	// because somebody else may have it.
 	//
 	// Errors: UNAUTHENTICATED REFRESH_TOKEN_INVALID, REFRESH_TOKEN_REUSED; PERMISSION_DENIED ACCOUNT_LOCKED,
-	// ACCOUNT_DEACTIVATED.
+	// ACCOUNT_DEACTIVATED; RESOURCE_EXHAUSTED policy.v1 RATE_LIMITED.
 	RefreshSession(context.Context, *RefreshSessionRequest) (*RefreshSessionResponse, error)
 	// Closes the session of a refresh token. Closing a session that is closed already, or that never was, is no error.
 	// Access tokens of the session last until they expire, ten minutes at most.
+	//
+	// Errors: RESOURCE_EXHAUSTED policy.v1 RATE_LIMITED.
 	SignOut(context.Context, *SignOutRequest) (*SignOutResponse, error)
 	// Changes the caller's password and closes every other session of theirs. Safe to repeat with the same request_id.
 	//
 	// Errors: UNAUTHENTICATED INVALID_CREDENTIALS when the current password is wrong; NOT_FOUND USER_NOT_FOUND;
-	// PERMISSION_DENIED ACCOUNT_LOCKED, ACCOUNT_DEACTIVATED; FAILED_PRECONDITION REQUEST_ID_REUSED.
+	// PERMISSION_DENIED ACCOUNT_LOCKED, ACCOUNT_DEACTIVATED; FAILED_PRECONDITION REQUEST_ID_REUSED; RESOURCE_EXHAUSTED
+	// policy.v1 RATE_LIMITED, OVERLOADED.
 	ChangePassword(context.Context, *ChangePasswordRequest) (*ChangePasswordResponse, error)
 	mustEmbedUnimplementedSessionServiceServer()
 }

@@ -28,7 +28,7 @@ const (
 // ChargeRequest says whom to charge, how much, and for what.
 type ChargeRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The order that is paid. Required, up to 64 characters.
+	// The order that is paid. Required, up to 64 characters, none of them a control character.
 	OrderId string `protobuf:"bytes,1,opt,name=order_id,json=orderId,proto3" json:"order_id,omitempty"`
 	// The amount, in the minor unit of the currency: 50 to 99999999.
 	AmountCents int64 `protobuf:"varint,2,opt,name=amount_cents,json=amountCents,proto3" json:"amount_cents,omitempty"`
@@ -37,7 +37,8 @@ type ChargeRequest struct {
 	// What makes a repetition of this charge the same charge: any text that the caller makes once for it. Required, up to
 	// 255 visible ASCII characters.
 	IdempotencyKey string `protobuf:"bytes,4,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
-	// What the caller wants to keep with the payment: up to 32 entries, keys of 1 to 64 characters, values of up to 512.
+	// What the caller wants to keep with the payment: up to 32 entries, keys of 1 to 64 letters, digits and "_.-", values
+	// of up to 512 characters other than NUL.
 	// Never put secrets or card numbers here.
 	Metadata map[string]string `protobuf:"bytes,5,rep,name=metadata,proto3" json:"metadata,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// The customer who pays, a user id (UUID). Required.
@@ -641,14 +642,15 @@ var File_payments_v1_payment_service_proto protoreflect.FileDescriptor
 
 const file_payments_v1_payment_service_proto_rawDesc = "" +
 	"\n" +
-	"!payments/v1/payment_service.proto\x12\vpayments.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/rpc/status.proto\x1a\x19payments/v1/payment.proto\x1a\x1dpayments/v1/transaction.proto\x1a\x16policy/v1/policy.proto\"\xb2\x03\n" +
-	"\rChargeRequest\x12$\n" +
-	"\border_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\aorderId\x12/\n" +
+	"!payments/v1/payment_service.proto\x12\vpayments.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/rpc/status.proto\x1a\x19payments/v1/payment.proto\x1a\x1dpayments/v1/transaction.proto\x1a\x16policy/v1/policy.proto\"\xd8\x03\n" +
+	"\rChargeRequest\x12-\n" +
+	"\border_id\x18\x01 \x01(\tB\x12\xbaH\x0fr\r\x18@2\t^\\P{Cc}+$R\aorderId\x12/\n" +
 	"\famount_cents\x18\x02 \x01(\x03B\f\xbaH\t\"\a\x18\xff\xc1\xd7/(2R\vamountCents\x12/\n" +
 	"\bcurrency\x18\x03 \x01(\tB\x13\xbaH\x10r\x0e\x18\x032\n" +
 	"^[A-Z]{3}$R\bcurrency\x12;\n" +
-	"\x0fidempotency_key\x18\x04 \x01(\tB\x12\xbaH\x0fr\r\x18\xff\x012\b^[!-~]+$R\x0eidempotencyKey\x12]\n" +
-	"\bmetadata\x18\x05 \x03(\v2(.payments.v1.ChargeRequest.MetadataEntryB\x17\xbaH\x14\x9a\x01\x11\x10 \"\x06r\x04\x10\x01\x18@*\x05r\x03\x18\x80\x04R\bmetadata\x12+\n" +
+	"\x0fidempotency_key\x18\x04 \x01(\tB\x12\xbaH\x0fr\r\x18\xff\x012\b^[!-~]+$R\x0eidempotencyKey\x12z\n" +
+	"\bmetadata\x18\x05 \x03(\v2(.payments.v1.ChargeRequest.MetadataEntryB4\xbaH1\x9a\x01.\x10 \"\x17r\x15\x18@2\x11^[a-zA-Z0-9_.-]+$*\x11r\x0f\x18\x80\x042\n" +
+	"^[^\\x00]*$R\bmetadata\x12+\n" +
 	"\vcustomer_id\x18\a \x01(\tB\n" +
 	"\xbaH\ar\x05\x18$\xb0\x01\x01R\n" +
 	"customerId\x1a;\n" +

@@ -54,13 +54,14 @@ type PaymentServiceClient interface {
 	//
 	// Errors: INVALID_ARGUMENT policy.v1 RESUME_TOKEN_INVALID; OUT_OF_RANGE policy.v1 RESUME_TOKEN_TOO_OLD;
 	// RESOURCE_EXHAUSTED policy.v1 CONSUMER_TOO_SLOW and UNAVAILABLE policy.v1 DRAINING, both with the point to resume
-	// from.
+	// from where the service itself ends the stream.
 	WatchTransactions(ctx context.Context, in *WatchTransactionsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchTransactionsResponse], error)
 	// Charges many customers over one stream. Each request is answered once, in any order, with the key it answers; an
 	// error of one is an answer, and the stream goes on. After a broken stream, send what was not answered again with the
 	// same keys.
 	//
-	// Errors of the stream itself: UNAVAILABLE policy.v1 DRAINING once everything received has been answered.
+	// Errors of the stream itself, once everything received before has been answered: UNAVAILABLE policy.v1 DRAINING;
+	// PERMISSION_DENIED policy.v1 NOT_SELF for a user's charge of nobody or of somebody else.
 	ProcessCharges(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ProcessChargesRequest, ProcessChargesResponse], error)
 }
 
@@ -162,13 +163,14 @@ type PaymentServiceServer interface {
 	//
 	// Errors: INVALID_ARGUMENT policy.v1 RESUME_TOKEN_INVALID; OUT_OF_RANGE policy.v1 RESUME_TOKEN_TOO_OLD;
 	// RESOURCE_EXHAUSTED policy.v1 CONSUMER_TOO_SLOW and UNAVAILABLE policy.v1 DRAINING, both with the point to resume
-	// from.
+	// from where the service itself ends the stream.
 	WatchTransactions(*WatchTransactionsRequest, grpc.ServerStreamingServer[WatchTransactionsResponse]) error
 	// Charges many customers over one stream. Each request is answered once, in any order, with the key it answers; an
 	// error of one is an answer, and the stream goes on. After a broken stream, send what was not answered again with the
 	// same keys.
 	//
-	// Errors of the stream itself: UNAVAILABLE policy.v1 DRAINING once everything received has been answered.
+	// Errors of the stream itself, once everything received before has been answered: UNAVAILABLE policy.v1 DRAINING;
+	// PERMISSION_DENIED policy.v1 NOT_SELF for a user's charge of nobody or of somebody else.
 	ProcessCharges(grpc.BidiStreamingServer[ProcessChargesRequest, ProcessChargesResponse]) error
 	mustEmbedUnimplementedPaymentServiceServer()
 }

@@ -56,7 +56,8 @@ const (
 	ErrorReason_ERROR_REASON_DEADLINE_EXCEEDED ErrorReason = 13
 	// CANCELLED: the caller went away.
 	ErrorReason_ERROR_REASON_CANCELED ErrorReason = 14
-	// UNAVAILABLE: the server is stopping. Streams carry their resume point in metadata resume_token.
+	// UNAVAILABLE: the server is stopping. A stream that its service ended carries its resume point in metadata
+	// resume_token; one that the edge ended does not: resume from the last token received.
 	ErrorReason_ERROR_REASON_DRAINING ErrorReason = 15
 	// UNAVAILABLE: another service that the call needs does not answer. Metadata: upstream.
 	ErrorReason_ERROR_REASON_UPSTREAM_UNAVAILABLE ErrorReason = 16
@@ -66,7 +67,8 @@ const (
 	ErrorReason_ERROR_REASON_STORAGE_FULL ErrorReason = 18
 	// INVALID_ARGUMENT: the resume token is not one that this method gave out.
 	ErrorReason_ERROR_REASON_RESUME_TOKEN_INVALID ErrorReason = 19
-	// OUT_OF_RANGE: the resume token is older than what is kept. Metadata: oldest_resume_token.
+	// OUT_OF_RANGE: the resume token is older than what is kept, or of another history of the log. Metadata:
+	// oldest_resume_token.
 	ErrorReason_ERROR_REASON_RESUME_TOKEN_TOO_OLD ErrorReason = 20
 	// RESOURCE_EXHAUSTED: the consumer of a stream did not keep up. Metadata: resume_token.
 	ErrorReason_ERROR_REASON_CONSUMER_TOO_SLOW ErrorReason = 21

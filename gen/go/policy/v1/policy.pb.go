@@ -200,10 +200,13 @@ const (
 	RateKey_RATE_KEY_UNSPECIFIED RateKey = 0
 	// The caller: the subject of the token, else the name of the peer, else the address.
 	RateKey_RATE_KEY_CALLER RateKey = 1
-	// The network address that the call came from, as the edge saw it.
+	// The network address that the call came from, as the edge saw it; of IPv6 the network of 64 bits, which is what one
+	// caller has.
 	RateKey_RATE_KEY_ADDRESS RateKey = 2
-	// The value of a field of the request.
+	// The value of a field of the request. Only requests that keep the rules of their message count.
 	RateKey_RATE_KEY_FIELD RateKey = 3
+	// The value of a field of the request together with the address: nobody can use up what is another's.
+	RateKey_RATE_KEY_FIELD_AND_ADDRESS RateKey = 4
 )
 
 // Enum value maps for RateKey.
@@ -213,12 +216,14 @@ var (
 		1: "RATE_KEY_CALLER",
 		2: "RATE_KEY_ADDRESS",
 		3: "RATE_KEY_FIELD",
+		4: "RATE_KEY_FIELD_AND_ADDRESS",
 	}
 	RateKey_value = map[string]int32{
-		"RATE_KEY_UNSPECIFIED": 0,
-		"RATE_KEY_CALLER":      1,
-		"RATE_KEY_ADDRESS":     2,
-		"RATE_KEY_FIELD":       3,
+		"RATE_KEY_UNSPECIFIED":       0,
+		"RATE_KEY_CALLER":            1,
+		"RATE_KEY_ADDRESS":           2,
+		"RATE_KEY_FIELD":             3,
+		"RATE_KEY_FIELD_AND_ADDRESS": 4,
 	}
 )
 
@@ -270,8 +275,8 @@ type MethodPolicy struct {
 	// When a client may send the call again by itself. Unset means never. Legal only where idempotency_level is
 	// NO_SIDE_EFFECTS or IDEMPOTENT. A client does not send a call that it may repeat without its idempotency key.
 	Retry *Retry `protobuf:"bytes,6,opt,name=retry,proto3" json:"retry,omitempty"`
-	// How often the method may be called. Unset means without a limit of its own.
-	Rate *Rate `protobuf:"bytes,7,opt,name=rate,proto3" json:"rate,omitempty"`
+	// How often the method may be called: every one of these holds. Empty means without a limit of its own.
+	Rate []*Rate `protobuf:"bytes,7,rep,name=rate,proto3" json:"rate,omitempty"`
 	// The path of the request field that makes a repeated call the same call: the server answers a repetition with the
 	// first result and does nothing twice. Empty where there is none.
 	IdempotencyKey string `protobuf:"bytes,8,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
@@ -359,7 +364,7 @@ func (x *MethodPolicy) GetRetry() *Retry {
 	return nil
 }
 
-func (x *MethodPolicy) GetRate() *Rate {
+func (x *MethodPolicy) GetRate() []*Rate {
 	if x != nil {
 		return x.Rate
 	}
@@ -601,7 +606,8 @@ type Rate struct {
 	Burst uint32 `protobuf:"varint,2,opt,name=burst,proto3" json:"burst,omitempty"`
 	// What has a bucket of its own. Required.
 	Per RateKey `protobuf:"varint,3,opt,name=per,proto3,enum=policy.v1.RateKey" json:"per,omitempty"`
-	// The path of the request field whose value has a bucket of its own; required by RATE_KEY_FIELD, else empty.
+	// The path of the request field whose value has a bucket of its own, letter case and spaces around it aside; required
+	// by RATE_KEY_FIELD and RATE_KEY_FIELD_AND_ADDRESS, else empty.
 	Field         string `protobuf:"bytes,4,opt,name=field,proto3" json:"field,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -696,7 +702,7 @@ const file_policy_v1_policy_proto_rawDesc = "" +
 	"\x04self\x18\x04 \x01(\v2\x0f.policy.v1.SelfR\x04self\x123\n" +
 	"\atimeout\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\atimeout\x12&\n" +
 	"\x05retry\x18\x06 \x01(\v2\x10.policy.v1.RetryR\x05retry\x12#\n" +
-	"\x04rate\x18\a \x01(\v2\x0f.policy.v1.RateR\x04rate\x12'\n" +
+	"\x04rate\x18\a \x03(\v2\x0f.policy.v1.RateR\x04rate\x12'\n" +
 	"\x0fidempotency_key\x18\b \x01(\tR\x0eidempotencyKey\x12&\n" +
 	"\x05hedge\x18\t \x01(\v2\x10.policy.v1.HedgeR\x05hedge\x128\n" +
 	"\vcompression\x18\n" +
@@ -736,12 +742,13 @@ const file_policy_v1_policy_proto_rawDesc = "" +
 	"\x16RETRY_CODE_UNAVAILABLE\x10\x0e*@\n" +
 	"\vCompression\x12\x1b\n" +
 	"\x17COMPRESSION_UNSPECIFIED\x10\x00\x12\x14\n" +
-	"\x10COMPRESSION_GZIP\x10\x01*b\n" +
+	"\x10COMPRESSION_GZIP\x10\x01*\x82\x01\n" +
 	"\aRateKey\x12\x18\n" +
 	"\x14RATE_KEY_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fRATE_KEY_CALLER\x10\x01\x12\x14\n" +
 	"\x10RATE_KEY_ADDRESS\x10\x02\x12\x12\n" +
-	"\x0eRATE_KEY_FIELD\x10\x03:Q\n" +
+	"\x0eRATE_KEY_FIELD\x10\x03\x12\x1e\n" +
+	"\x1aRATE_KEY_FIELD_AND_ADDRESS\x10\x04:Q\n" +
 	"\x06method\x12\x1e.google.protobuf.MethodOptions\x18\xb8\x8e\x03 \x01(\v2\x17.policy.v1.MethodPolicyR\x06methodB\x9f\x01\n" +
 	"\rcom.policy.v1B\vPolicyProtoP\x01Z<github.com/concordat-dev/concordat/gen/go/policy/v1;policyv1\xa2\x02\x03PXX\xaa\x02\tPolicy.V1\xca\x02\tPolicy\\V1\xe2\x02\x15Policy\\V1\\GPBMetadata\xea\x02\n" +
 	"Policy::V1b\x06proto3"

@@ -28,15 +28,16 @@ const (
 // CreateUserRequest describes the user to make.
 type CreateUserRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The id to give, a UUIDv7. Empty means that the service makes one.
+	// The id to give, a UUIDv7 (RFC 9562), which sorts by the time at which it was made. Empty means that the service makes
+	// one.
 	UserId string `protobuf:"bytes,1,opt,name=user_id,json=userId,proto3" json:"user_id,omitempty"`
 	// The email. Required, up to 254 characters; unique, letter case aside.
 	Email string `protobuf:"bytes,2,opt,name=email,proto3" json:"email,omitempty"`
-	// The name to show. Required, up to 100 characters.
+	// The name to show. Required, up to 100 characters, none of them a control character and not all of them spaces.
 	DisplayName string `protobuf:"bytes,3,opt,name=display_name,json=displayName,proto3" json:"display_name,omitempty"`
-	// The given name. Up to 100 characters.
+	// The given name. Up to 100 characters, none of them a control character.
 	FirstName string `protobuf:"bytes,4,opt,name=first_name,json=firstName,proto3" json:"first_name,omitempty"`
-	// The family name. Up to 100 characters.
+	// The family name. Up to 100 characters, none of them a control character.
 	LastName string `protobuf:"bytes,5,opt,name=last_name,json=lastName,proto3" json:"last_name,omitempty"`
 	// A UUID that the client makes for this request and sends again with each repetition (AIP-155). Required.
 	RequestId     string `protobuf:"bytes,6,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
@@ -627,16 +628,15 @@ var File_users_v1_user_service_proto protoreflect.FileDescriptor
 
 const file_users_v1_user_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1busers/v1/user_service.proto\x12\busers.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/rpc/status.proto\x1a\x16policy/v1/policy.proto\x1a\x13users/v1/user.proto\"\x84\x02\n" +
-	"\x11CreateUserRequest\x12&\n" +
-	"\auser_id\x18\x01 \x01(\tB\r\xbaH\n" +
-	"\xd8\x01\x01r\x05\x18$\xb0\x01\x01R\x06userId\x12 \n" +
+	"\x1busers/v1/user_service.proto\x12\busers.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/rpc/status.proto\x1a\x16policy/v1/policy.proto\x1a\x13users/v1/user.proto\"\x8a\x03\n" +
+	"\x11CreateUserRequest\x12{\n" +
+	"\auser_id\x18\x01 \x01(\tBb\xbaH_\xd8\x01\x01rZ\x18$2V^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-7[0-9a-fA-F]{3}-[89abAB][0-9a-fA-F]{3}-[0-9a-fA-F]{12}$R\x06userId\x12 \n" +
 	"\x05email\x18\x02 \x01(\tB\n" +
-	"\xbaH\ar\x05\x18\xfe\x01`\x01R\x05email\x12,\n" +
-	"\fdisplay_name\x18\x03 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18dR\vdisplayName\x12&\n" +
+	"\xbaH\ar\x05\x18\xfe\x01`\x01R\x05email\x12G\n" +
+	"\fdisplay_name\x18\x03 \x01(\tB$\xbaH!r\x1f\x18d2\x1b^\\P{Cc}*[^\\s\\p{Cc}]\\P{Cc}*$R\vdisplayName\x121\n" +
 	"\n" +
-	"first_name\x18\x04 \x01(\tB\a\xbaH\x04r\x02\x18dR\tfirstName\x12$\n" +
-	"\tlast_name\x18\x05 \x01(\tB\a\xbaH\x04r\x02\x18dR\blastName\x12)\n" +
+	"first_name\x18\x04 \x01(\tB\x12\xbaH\x0fr\r\x18d2\t^\\P{Cc}*$R\tfirstName\x12/\n" +
+	"\tlast_name\x18\x05 \x01(\tB\x12\xbaH\x0fr\r\x18d2\t^\\P{Cc}*$R\blastName\x12)\n" +
 	"\n" +
 	"request_id\x18\x06 \x01(\tB\n" +
 	"\xbaH\ar\x05\x18$\xb0\x01\x01R\trequestId\"8\n" +

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	authv1 "github.com/concordat-dev/concordat/gen/go/auth/v1"
+	"github.com/concordat-dev/concordat/kit/identity"
 	"github.com/concordat-dev/concordat/services/auth/internal/auth"
 )
 
@@ -14,9 +15,14 @@ type adminServer struct {
 	auth *auth.Service
 }
 
+// by returns what changes accounts on behalf of the caller, whom the policy lets through only with a token.
+func (s *adminServer) by(ctx context.Context) auth.Administrator {
+	return s.auth.By(auth.UserID(identity.From(ctx).UserID()))
+}
+
 // LockUser locks an account.
 func (s *adminServer) LockUser(ctx context.Context, req *authv1.LockUserRequest) (*authv1.LockUserResponse, error) {
-	a, err := s.auth.Lock(ctx, auth.ParseUserID(req.GetUserId()), req.GetEtag())
+	a, err := s.by(ctx).Lock(ctx, auth.ParseUserID(req.GetUserId()), req.GetEtag())
 	if err != nil {
 		return nil, err
 	}
@@ -25,7 +31,7 @@ func (s *adminServer) LockUser(ctx context.Context, req *authv1.LockUserRequest)
 
 // UnlockUser unlocks an account.
 func (s *adminServer) UnlockUser(ctx context.Context, req *authv1.UnlockUserRequest) (*authv1.UnlockUserResponse, error) {
-	a, err := s.auth.Unlock(ctx, auth.ParseUserID(req.GetUserId()), req.GetEtag())
+	a, err := s.by(ctx).Unlock(ctx, auth.ParseUserID(req.GetUserId()), req.GetEtag())
 	if err != nil {
 		return nil, err
 	}
@@ -34,7 +40,7 @@ func (s *adminServer) UnlockUser(ctx context.Context, req *authv1.UnlockUserRequ
 
 // DeactivateUser deactivates an account.
 func (s *adminServer) DeactivateUser(ctx context.Context, req *authv1.DeactivateUserRequest) (*authv1.DeactivateUserResponse, error) {
-	a, err := s.auth.Deactivate(ctx, auth.ParseUserID(req.GetUserId()), req.GetEtag())
+	a, err := s.by(ctx).Deactivate(ctx, auth.ParseUserID(req.GetUserId()), req.GetEtag())
 	if err != nil {
 		return nil, err
 	}
@@ -43,7 +49,7 @@ func (s *adminServer) DeactivateUser(ctx context.Context, req *authv1.Deactivate
 
 // ReactivateUser reactivates an account.
 func (s *adminServer) ReactivateUser(ctx context.Context, req *authv1.ReactivateUserRequest) (*authv1.ReactivateUserResponse, error) {
-	a, err := s.auth.Reactivate(ctx, auth.ParseUserID(req.GetUserId()), req.GetEtag())
+	a, err := s.by(ctx).Reactivate(ctx, auth.ParseUserID(req.GetUserId()), req.GetEtag())
 	if err != nil {
 		return nil, err
 	}

@@ -8,6 +8,7 @@ import (
 
 	authv1 "github.com/concordat-dev/concordat/gen/go/auth/v1"
 	"github.com/concordat-dev/concordat/kit/eventlog"
+	"github.com/concordat-dev/concordat/kit/identity"
 	"github.com/concordat-dev/concordat/kit/server"
 	"github.com/concordat-dev/concordat/services/auth/internal/auth"
 )
@@ -54,8 +55,15 @@ func (s *userServer) WatchUserEvents(req *authv1.WatchUserEventsRequest, stream 
 		return err
 	}
 	defer sub.Close()
+	self := identity.From(ctx).UserID()
 	return server.Follow(ctx, sub, func(e *eventlog.Event, token string) error {
-		return stream.Send(&authv1.WatchUserEventsResponse{Event: eventToProto(e), ResumeToken: token})
+		if err := stream.Send(&authv1.WatchUserEventsResponse{Event: eventToProto(e), ResumeToken: token}); err != nil {
+			return err
+		}
+		if e == nil || e.Subject != self {
+			return nil
+		}
+		return auth.EventType(e.Type).Blocks() // the caller may no longer act, and so not watch
 	})
 }
 

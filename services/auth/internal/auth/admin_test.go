@@ -220,3 +220,23 @@ func TestAChangeOfAnUnknownUser(t *testing.T) {
 		want(t, err, auth.ErrUpstreamUnavailable)
 	}
 }
+
+func TestAnAdministratorWhoMayNoLongerActChangesNothing(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	code, err := h.RenewAdminCode(t.Context())
+	want(t, err, nil)
+	req := request(1)
+	req.AdminCode = code
+	admin, err := h.SignUp(t.Context(), req)
+	want(t, err, nil)
+	other := h.member(2)
+	_, err = h.By(admin.ID).Lock(t.Context(), other.ID, "")
+	want(t, err, nil)
+	_, err = h.By(other.ID).Unlock(t.Context(), other.ID, "") // locked, and never an administrator
+	want(t, err, auth.ErrAccountLocked)
+	_, err = h.Unlock(t.Context(), other.ID, "")
+	want(t, err, nil)
+	_, err = h.By(other.ID).Lock(t.Context(), admin.ID, "") // active, and no administrator
+	want(t, err, auth.ErrAccountLocked)
+}

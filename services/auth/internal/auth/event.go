@@ -44,3 +44,16 @@ func EventTypes() []EventType {
 		EventUnlocked, EventDeactivated, EventReactivated, EventLogout, EventRefreshTokenReused,
 	}
 }
+
+// Blocks returns what the event means for whoever acts as its user: ErrAccountLocked or ErrAccountDeactivated, or nil for one
+// that takes nothing away.
+func (t EventType) Blocks() error {
+	switch t {
+	case EventLocked:
+		return ErrAccountLocked
+	case EventDeactivated:
+		return ErrAccountDeactivated
+	default:
+		return nil
+	}
+}

@@ -338,3 +338,21 @@ func newContext(t *testing.T) (context.Context, context.CancelFunc) {
 	t.Helper()
 	return context.WithTimeout(t.Context(), time.Minute)
 }
+
+// The changes of an administrator, made by the service itself.
+
+func (h *harness) Lock(ctx context.Context, id auth.UserID, etag string) (auth.Account, error) {
+	return h.By("").Lock(ctx, id, etag)
+}
+
+func (h *harness) Unlock(ctx context.Context, id auth.UserID, etag string) (auth.Account, error) {
+	return h.By("").Unlock(ctx, id, etag)
+}
+
+func (h *harness) Deactivate(ctx context.Context, id auth.UserID, etag string) (auth.Account, error) {
+	return h.By("").Deactivate(ctx, id, etag)
+}
+
+func (h *harness) Reactivate(ctx context.Context, id auth.UserID, etag string) (auth.Account, error) {
+	return h.By("").Reactivate(ctx, id, etag)
+}

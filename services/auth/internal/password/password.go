@@ -2,8 +2,8 @@
 // its parameters, so that they can be raised later and old hashes still verify.
 //
 // What is promised: a comparison takes the same time whatever the result; no more than a fixed number of hashes is
-// computed at once, so that any number of sign-ins cannot exhaust the memory; and whoever waits for a turn waits no
-// longer than its context.
+// computed at once, so that any number of sign-ins cannot exhaust the memory; whoever waits for a turn waits no longer
+// than its context; and when too many wait, the next one is told so at once.
 package password
 
 import (
@@ -15,9 +15,12 @@ import (
 	"io"
 	"runtime"
 	"strings"
+	"sync/atomic"
+	"time"
 
 	"golang.org/x/crypto/argon2"
 
+	"github.com/concordat-dev/concordat/kit/fault"
 	"github.com/concordat-dev/concordat/services/auth/internal/auth"
 )
 
@@ -47,12 +50,22 @@ const (
 	maxSumBytes  = 128
 )
 
+// maxWaiting is how many hashes may be under way or wait, for each that is computed at once: about half a second's worth. More
+// would wait longer than it takes their callers to give up, and starve those who come after.
+const maxWaiting = 16
+
+// ErrBusy: more passwords are being hashed than can be in time. Nothing was begun.
+var ErrBusy = fault.New(fault.ResourceExhausted, "OVERLOADED", "too many people are signing in: try again in a moment").
+	WithDomain(fault.Domain).WithRetryAfter(time.Second)
+
 // Argon2id hashes passwords. It is safe for concurrent use. Make it with New.
 type Argon2id struct {
 	params Params
 	random io.Reader
 	turns  chan struct{} // one token for each hash under way
-	decoy  hash          // what a password without a hash is compared with
+	// waiting counts the hashes under way and those that wait for their turn.
+	waiting atomic.Int64
+	decoy   hash // what a password without a hash is compared with
 }
 
 var _ auth.Passwords = (*Argon2id)(nil)
@@ -121,6 +134,11 @@ func (a *Argon2id) compute(ctx context.Context, password string, p Params, salt 
 	if err := ctx.Err(); err != nil { // a free turn must not win over a context that has ended
 		return nil, err
 	}
+	if a.waiting.Add(1) > int64(maxWaiting*cap(a.turns)) {
+		a.waiting.Add(-1)
+		return nil, ErrBusy
+	}
+	defer a.waiting.Add(-1)
 	select {
 	case a.turns <- struct{}{}:
 	case <-ctx.Done():

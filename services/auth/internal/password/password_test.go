@@ -130,7 +130,7 @@ func TestAnEndedContextIsNotMadeToWait(t *testing.T) {
 	}
 }
 
-func TestWhoeverWaitsForATurnLeavesWithItsContext(t *testing.T) {
+func TestWhoeverWaitsForATurnLeavesWithItsContextAndTooManyAreSentAwayAtOnce(t *testing.T) {
 	// Far more callers than turns, with work long enough that the last ones cannot have had theirs.
 	h := newHasher(t, password.Params{MemoryKiB: 64 * 1024, Passes: 3, Lanes: 1})
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
@@ -146,15 +146,24 @@ func TestWhoeverWaitsForATurnLeavesWithItsContext(t *testing.T) {
 	}
 	wg.Wait()
 	close(results)
-	gaveUp := 0
+	gaveUp, sentAway := 0, 0
 	for err := range results {
-		if errors.Is(err, context.DeadlineExceeded) {
+		switch {
+		case errors.Is(err, context.DeadlineExceeded):
 			gaveUp++
-		} else if err != nil {
+		case errors.Is(err, password.ErrBusy):
+			sentAway++
+		case err != nil:
 			t.Errorf("got %v", err)
 		}
 	}
 	if gaveUp == 0 {
 		t.Error("nobody gave up: the callers were not made to wait")
+	}
+	if sentAway == 0 {
+		t.Error("nobody was sent away: any number may wait")
+	}
+	if _, err := h.Verify(t.Context(), "x", ""); err != nil {
+		t.Errorf("once they have all gone: %v", err)
 	}
 }

@@ -8,8 +8,11 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/http"
 	"slices"
 
+	"google.golang.org/genproto/googleapis/api/annotations"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
 
@@ -120,6 +123,41 @@ func (c *Contract) Methods() []*Method {
 		list = append(list, c.methods[name])
 	}
 	return list
+}
+
+// QueryVerbs returns the HTTP verbs of which some REST route takes fields of its request from the query. Where a route takes
+// the whole message from its body there is nothing for a query to say (google.api.http).
+func (c *Contract) QueryVerbs() map[string]bool {
+	verbs := make(map[string]bool)
+	for _, m := range c.methods {
+		rule, _ := proto.GetExtension(m.Descriptor.Options(), annotations.E_Http).(*annotations.HttpRule)
+		if rule == nil {
+			continue
+		}
+		for _, r := range append([]*annotations.HttpRule{rule}, rule.GetAdditionalBindings()...) {
+			if r.GetBody() != "*" {
+				verbs[verb(r)] = true
+			}
+		}
+	}
+	return verbs
+}
+
+func verb(r *annotations.HttpRule) string {
+	switch r.GetPattern().(type) {
+	case *annotations.HttpRule_Get:
+		return http.MethodGet
+	case *annotations.HttpRule_Put:
+		return http.MethodPut
+	case *annotations.HttpRule_Post:
+		return http.MethodPost
+	case *annotations.HttpRule_Delete:
+		return http.MethodDelete
+	case *annotations.HttpRule_Patch:
+		return http.MethodPatch
+	default:
+		return r.GetCustom().GetKind()
+	}
 }
 
 // Scopes returns the scopes that access tokens can carry, as far as some method asks for them, sorted.

@@ -76,11 +76,12 @@ type Handler struct {
 	transcoder http.Handler
 	pages      *pages
 	cors       cors
+	queryVerbs map[string]bool // the verbs of which some route looks at the query
 }
 
 // New returns a Handler. It fails where the contract cannot be served over HTTP: two methods with one path.
 func New(cfg Config) (*Handler, error) {
-	h := &Handler{cfg: cfg, cors: newCORS(cfg.AllowedOrigins)}
+	h := &Handler{cfg: cfg, cors: newCORS(cfg.AllowedOrigins), queryVerbs: cfg.Contract.QueryVerbs()}
 	var err error
 	if h.pages, err = newPages(cfg); err != nil {
 		return nil, err
@@ -251,6 +252,12 @@ func (h *Handler) serveTranscoded(x *exchange) {
 		return
 	}
 	if x.method != nil && !h.readyMethod(x) {
+		return
+	}
+	if x.method == nil && x.r.URL.RawQuery != "" && !h.queryVerbs[x.r.Method] {
+		// The transcoder would take fields from it, over those of the body; and what stands in a path is logged by every
+		// proxy on the way, a password too.
+		x.refuse(errQuery, http.StatusBadRequest)
 		return
 	}
 	var interrupt func()

@@ -19,6 +19,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	paymentsv1 "github.com/concordat-dev/concordat/gen/go/payments/v1"
+	policyv1 "github.com/concordat-dev/concordat/gen/go/policy/v1"
 	"github.com/concordat-dev/concordat/kit/clock"
 	"github.com/concordat-dev/concordat/kit/fault"
 	"github.com/concordat-dev/concordat/services/gateway/internal/contract"
@@ -81,6 +82,14 @@ func TestJSONHasTheNamesOfTheContract(t *testing.T) {
 		`"metadata":{},"created_at":"1970-01-01T00:00:01Z"}`
 	if got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
+	}
+}
+
+func TestEveryFaultOfHTTPHasAReasonInTheContract(t *testing.T) {
+	for _, f := range []*fault.Fault{errNoPath, errMethod, errMediaType, errVersion, errSlow, errInternal} {
+		if _, ok := policyv1.ErrorReason_value["ERROR_REASON_"+f.Reason()]; !ok || f.Valid() != nil || f.Domain() != fault.Domain {
+			t.Errorf("%s of %q is not in policy.v1.ErrorReason, or not valid: %v", f.Reason(), f.Domain(), f.Valid())
+		}
 	}
 }
 

@@ -25,12 +25,14 @@ import (
 
 // What only HTTP can get wrong.
 var (
-	errNoPath    = fault.New(fault.NotFound, "NOT_FOUND", "there is nothing at this path").WithDomain(fault.Domain)
+	errNoPath    = fault.New(fault.Unimplemented, "UNIMPLEMENTED", "there is nothing at this path").WithDomain(fault.Domain)
 	errMethod    = fault.New(fault.Unimplemented, "UNIMPLEMENTED", "the path does not take this HTTP method").WithDomain(fault.Domain)
 	errMediaType = fault.New(fault.InvalidArgument, "MALFORMED_REQUEST", "the path does not take this content type").WithDomain(fault.Domain)
-	errVersion   = fault.New(fault.Unimplemented, "UNIMPLEMENTED", "the call needs HTTP/2").WithDomain(fault.Domain)
-	errSlow      = fault.New(fault.DeadlineExceeded, "DEADLINE_EXCEEDED", "the body of the request did not come in time").WithDomain(fault.Domain)
-	errInternal  = fault.New(fault.Internal, "INTERNAL", "internal error").WithDomain(fault.Domain)
+	// errQuery: the route takes its whole message from the body.
+	errQuery    = fault.New(fault.InvalidArgument, "MALFORMED_REQUEST", "the path takes everything from the body and nothing from a query").WithDomain(fault.Domain)
+	errVersion  = fault.New(fault.Unimplemented, "UNIMPLEMENTED", "the call needs HTTP/2").WithDomain(fault.Domain)
+	errSlow     = fault.New(fault.DeadlineExceeded, "DEADLINE_EXCEEDED", "the body of the request did not come in time").WithDomain(fault.Domain)
+	errInternal = fault.New(fault.Internal, "INTERNAL", "internal error").WithDomain(fault.Domain)
 )
 
 // httpCode maps a gRPC code to HTTP as google.rpc.Code says.

@@ -16,6 +16,8 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
+	policyv1 "github.com/concordat-dev/concordat/gen/go/policy/v1"
+	"github.com/concordat-dev/concordat/kit/fault"
 	"github.com/concordat-dev/concordat/kit/grpcfault"
 	"github.com/concordat-dev/concordat/kit/identity"
 )
@@ -90,7 +92,7 @@ func TestTheTransportsWordsStayInside(t *testing.T) {
 		"a connection that is refused":  {status.Error(codes.Unavailable, secret), codes.Unavailable, "UPSTREAM_UNAVAILABLE"},
 		"a reset":                       {status.Error(codes.Internal, secret), codes.Internal, "INTERNAL"},
 		"a panic of a proxy":            {status.Error(codes.Unknown, secret), codes.Internal, "INTERNAL"},
-		"a message that is too large":   {status.Error(codes.ResourceExhausted, secret), codes.ResourceExhausted, "RESOURCE_EXHAUSTED"},
+		"a message that is too large":   {status.Error(codes.ResourceExhausted, secret), codes.ResourceExhausted, "MESSAGE_TOO_LARGE"},
 		"the end of the time":           {status.Error(codes.DeadlineExceeded, secret), codes.DeadlineExceeded, "DEADLINE_EXCEEDED"},
 		"the caller's leaving":          {status.Error(codes.Canceled, secret), codes.Canceled, "CANCELED"},
 		"a proxy that does not know us": {status.Error(codes.PermissionDenied, secret), codes.PermissionDenied, "CALLER_REFUSED"},
@@ -156,6 +158,16 @@ func TestTheCodecKeepsCountOfItsBuffers(t *testing.T) {
 	var m wrapperspb.StringValue
 	if err := c.Unmarshal(b, &m); err != nil || m.GetValue() != "x" {
 		t.Errorf("%v, %v", &m, err)
+	}
+}
+
+func TestEveryFaultOfTheEdgeHasAReasonInTheContract(t *testing.T) {
+	for _, f := range []*fault.Fault{
+		ErrUnknownMethod, ErrMalformed, ErrTooLarge, ErrUpstream, errNoMessage, errHeaderTooLarge, errUpstreamLarge, broken(nil),
+	} {
+		if _, ok := policyv1.ErrorReason_value["ERROR_REASON_"+f.Reason()]; !ok || f.Valid() != nil || f.Domain() != fault.Domain {
+			t.Errorf("%s of %q is not in policy.v1.ErrorReason, or not valid: %v", f.Reason(), f.Domain(), f.Valid())
+		}
 	}
 }
 

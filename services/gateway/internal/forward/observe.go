@@ -22,7 +22,7 @@ import (
 )
 
 // RequestIDHeader carries the id of a request: accepted from the caller where ValidRequestID says so, made otherwise,
-// returned with the answer, and sent on.
+// returned in the headers of an answer and the trailers of an error, and sent on.
 const RequestIDHeader = client.RequestIDHeader
 
 // ValidRequestID reports whether a caller may name its request so: up to 64 letters, digits and "-_.".
@@ -98,6 +98,7 @@ type call struct {
 	started  time.Time
 	origin   *Origin // nil on a listener of our own
 	cause    error   // what the caller is not told
+	told     bool    // whether the caller has the id; only the goroutine that answers looks
 }
 
 type callKey struct{}
@@ -133,8 +134,6 @@ func (f *Forwarder) open(ctx context.Context, name string) (context.Context, *ca
 		if p, ok := peer.FromContext(ctx); ok {
 			c.address = f.ClientAddress(p.Addr.String(), forwardedOf(ctx))
 		}
-		// It fails only where headers are out already, which nothing above can have done.
-		_ = grpc.SetHeader(ctx, metadata.Pairs(RequestIDHeader, c.id))
 	}
 	return context.WithValue(ctx, callKey{}, c), c
 }
@@ -148,15 +147,35 @@ func (f *Forwarder) observeUnary(ctx context.Context, req any, info *grpc.UnaryS
 func (f *Forwarder) observeStream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, h grpc.StreamHandler) (err error) {
 	ctx, c := f.open(ss.Context(), info.FullMethod)
 	defer func() { err = f.close(ctx, c, recover(), err) }()
-	return h(srv, observed{ss, ctx})
+	return h(srv, observed{ss, ctx, c})
 }
 
+// observed is a stream whose first answer brings the id of the request.
 type observed struct {
 	grpc.ServerStream
-	ctx context.Context
+	ctx  context.Context
+	call *call
 }
 
 func (o observed) Context() context.Context { return o.ctx }
+
+func (o observed) SendHeader(md metadata.MD) error {
+	o.call.tell(o.SetHeader)
+	return o.ServerStream.SendHeader(md)
+}
+
+func (o observed) SendMsg(m any) error {
+	o.call.tell(o.SetHeader)
+	return o.ServerStream.SendMsg(m)
+}
+
+// tell gives the caller the id of the request, once, unless another listener has. set fails only where it is too late.
+func (c *call) tell(set func(metadata.MD) error) {
+	if c.origin == nil && !c.told {
+		c.told = true
+		_ = set(metadata.Pairs(RequestIDHeader, c.id))
+	}
+}
 
 // panicError carries a panic's value and stack to the log.
 type panicError struct {
@@ -176,6 +195,11 @@ func (f *Forwarder) close(ctx context.Context, c *call, panicked any, err error)
 		c.origin.mu.Lock()
 		c.origin.code, c.origin.ended = code, true
 		c.origin.mu.Unlock()
+	}
+	if err == nil {
+		c.tell(func(md metadata.MD) error { return grpc.SetHeader(ctx, md) })
+	} else { // headers before an error would keep clients from repeating the call
+		c.tell(func(md metadata.MD) error { return grpc.SetTrailer(ctx, md) })
 	}
 	f.log(ctx, c, code, err)
 	return err

@@ -26,7 +26,7 @@ var (
 
 	errNoMessage      = ErrMalformed.WithText("the call has no request message")
 	errHeaderTooLarge = ErrMalformed.WithText("the authorization header is too large")
-	errOverloaded     = fault.New(fault.ResourceExhausted, "RESOURCE_EXHAUSTED", "the service behind the edge takes no more").WithDomain(fault.Domain)
+	errUpstreamLarge  = ErrTooLarge.WithText("a message is larger than what passes between the edge and the service")
 )
 
 // upstreamFault returns the fault of a call that the transport between here and the service ended, whose text may name
@@ -42,7 +42,7 @@ func upstreamFault(err error, upstream string) *fault.Fault {
 	case codes.Unavailable:
 		return ErrUpstream.With("upstream", upstream).Because(err)
 	case codes.ResourceExhausted:
-		return errOverloaded.With("upstream", upstream).Because(err)
+		return errUpstreamLarge.With("upstream", upstream).Because(err)
 	case codes.Unimplemented:
 		return ErrUnknownMethod.Because(err)
 	case codes.Unauthenticated, codes.PermissionDenied:

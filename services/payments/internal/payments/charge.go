@@ -76,7 +76,7 @@ func (s *Service) Charge(ctx context.Context, caller, key string, c Charge) (Rec
 	if err != nil {
 		return Receipt{}, err
 	}
-	if !customer.Active {
+	if !customer.Active || customer.Role == "" {
 		return Receipt{}, ErrCustomerInactive.With("customer_id", string(c.Customer))
 	}
 

@@ -80,7 +80,8 @@ type Customer struct {
 	Role   Role
 }
 
-// Role is what a customer may do elsewhere. A charge does not depend on it.
+// Role is what a customer is. Only those whose role is known here are charged: a role that auth learns later may be one of
+// somebody who does not pay.
 type Role string
 
 // The roles.
