@@ -69,9 +69,9 @@ func TestOnlyWhatTheContractKnowsPasses(t *testing.T) {
 	if _, err := outgoing(metadata.NewIncomingContext(t.Context(), in), &call{}); !errors.Is(err, ErrMalformed) {
 		t.Errorf("an endless token: %v", err)
 	}
-	back := returned(metadata.Pairs("idempotency-replayed", "true", "etag", "x", "content-type", "application/grpc", "x-request-id", "y",
+	back := returned(metadata.Pairs("grpc-retry-pushback-ms", "7", "idempotency-replayed", "true", "etag", "x", "content-type", "application/grpc", "x-request-id", "y",
 		"grpc-status-details-bin", "z", "x-envoy-upstream-service-time", "1", "date", "now"))
-	if want := (metadata.MD{"idempotency-replayed": {"true"}, "etag": {"x"}}); !maps.EqualFunc(back, want, slices.Equal) {
+	if want := (metadata.MD{"grpc-retry-pushback-ms": {"7"}, "idempotency-replayed": {"true"}, "etag": {"x"}}); !maps.EqualFunc(back, want, slices.Equal) {
 		t.Errorf("back comes %v", back)
 	}
 }

@@ -50,6 +50,8 @@ func returned(md metadata.MD) metadata.MD {
 	out := make(metadata.MD, len(md))
 	for name, values := range md {
 		switch {
+		case name == "grpc-retry-pushback-ms": // gRFC A6: the one word of the transport that is the service's to say
+			out[name] = values
 		case name == RequestIDHeader, name == "content-type", name == "date", name == "server", name == "trailer",
 			strings.HasPrefix(name, ":"), strings.HasPrefix(name, "grpc-"), strings.HasPrefix(name, "x-envoy-"),
 			strings.HasPrefix(name, "x-concordat-"):
