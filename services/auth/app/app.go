@@ -120,7 +120,7 @@ func signer(h *kit.Host, cfg Config) (*token.Signer, error) {
 }
 
 func domain(h *kit.Host, store *sqlstore.Store, users grpc.ClientConnInterface, signer *token.Signer) (*auth.Service, error) {
-	passwords, err := password.New(password.Recommended(), h.Random)
+	passwords, err := password.New(password.Recommended(), password.Waiting, h.Random)
 	if err != nil {
 		return nil, err
 	}

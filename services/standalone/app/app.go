@@ -263,10 +263,13 @@ func Run(ctx context.Context, cfg Config, deps kit.Deps) error {
 // panel is what the person at the keyboard sees once all is healthy.
 func (a *App) panel(took time.Duration) string {
 	var b strings.Builder
-	web, rpc := reachable(a.at.http), reachable(a.at.grpc)
+	web, rpc, plain := "http://"+reachable(a.at.http), reachable(a.at.grpc), "-plaintext "
+	if a.cfg.Gateway.EdgeCert != "" {
+		web, plain = "https://"+reachable(a.at.http), ""
+	}
 	fmt.Fprintf(&b, "\nConcordat is ready (%s)\n\n", took.Round(time.Millisecond))
 	for _, row := range [][2]string{
-		{"HTTP", "http://" + web + "  (REST, Connect, gRPC-Web; what runs where, and lines to try)"},
+		{"HTTP", web + "  (REST, Connect, gRPC-Web; what runs where, and lines to try)"},
 		{"gRPC", rpc + "  (every public method, with reflection)"},
 		{"auth", a.at.auth.String() + "  (services: gRPC over mutual TLS)"},
 		{"users", a.at.users.String()},
@@ -278,7 +281,10 @@ func (a *App) panel(took time.Duration) string {
 	if code := a.AdminCode(); code != "" {
 		fmt.Fprintf(&b, "\n  No administrator yet: sign up with \"admin_code\": %q to be the first. It works once, until the next start.\n", code)
 	}
-	fmt.Fprintf(&b, "\nTry:\n  go tool grpcurl -plaintext %s list\n  curl http://%s/readyz\n  go run ./services/standalone --demo --demo-at %s --demo-http %s\n\n",
-		rpc, web, rpc, web)
+	fmt.Fprintf(&b, "\nTry:\n  go tool grpcurl %s%s list\n  curl %s/readyz\n", plain, rpc, web)
+	if plain != "" { // the demo speaks to this machine alone, without TLS
+		fmt.Fprintf(&b, "  go run ./services/standalone --demo --demo-at %s --demo-http %s\n", rpc, reachable(a.at.http))
+	}
+	b.WriteString("\n")
 	return b.String()
 }

@@ -73,7 +73,7 @@ func start(t *testing.T) *service {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = conn.Close() })
-	passwords, err := password.New(password.Params{MemoryKiB: 64, Passes: 1, Lanes: 1}, rand.Reader)
+	passwords, err := password.New(password.Params{MemoryKiB: 64, Passes: 1, Lanes: 1}, 1000, rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}

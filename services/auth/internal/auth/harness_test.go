@@ -46,7 +46,7 @@ func newHarness(t *testing.T) *harness {
 			t.Errorf("close: %v", err)
 		}
 	})
-	cheap, err := password.New(password.Params{MemoryKiB: 64, Passes: 1, Lanes: 1}, rand.Reader)
+	cheap, err := password.New(password.Params{MemoryKiB: 64, Passes: 1, Lanes: 1}, 1000, rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -50,9 +50,9 @@ const (
 	maxSumBytes  = 128
 )
 
-// maxWaiting is how many hashes may be under way or wait, for each that is computed at once: about half a second's worth. More
-// would wait longer than it takes their callers to give up, and starve those who come after.
-const maxWaiting = 16
+// Waiting is how many hashes a service lets wait for each that is computed at once: about half a second's worth. More would
+// wait longer than it takes their callers to give up, and starve those who come after.
+const Waiting = 16
 
 // ErrBusy: more passwords are being hashed than can be in time. Nothing was begun.
 var ErrBusy = fault.New(fault.ResourceExhausted, "OVERLOADED", "too many people are signing in: try again in a moment").
@@ -65,18 +65,21 @@ type Argon2id struct {
 	turns  chan struct{} // one token for each hash under way
 	// waiting counts the hashes under way and those that wait for their turn.
 	waiting atomic.Int64
-	decoy   hash // what a password without a hash is compared with
+	most    int64 // how many waiting may be
+	decoy   hash  // what a password without a hash is compared with
 }
 
 var _ auth.Passwords = (*Argon2id)(nil)
 
-// New returns a hasher that makes hashes with params and computes as many at once as Go runs threads. Random is the
-// source of the salts and must be cryptographically strong.
-func New(params Params, random io.Reader) (*Argon2id, error) {
+// New returns a hasher that makes hashes with params and computes as many at once as Go runs threads; for each of those,
+// waiting are let wait, and further ones get ErrBusy. Random is the source of the salts and must be cryptographically
+// strong.
+func New(params Params, waiting int, random io.Reader) (*Argon2id, error) {
 	if err := params.valid(); err != nil {
 		return nil, err
 	}
 	a := &Argon2id{params: params, random: random, turns: make(chan struct{}, runtime.GOMAXPROCS(0))}
+	a.most = int64((1 + waiting) * cap(a.turns))
 	a.decoy = hash{params: params, salt: make([]byte, saltBytes), sum: make([]byte, sumBytes)}
 	for _, part := range [][]byte{a.decoy.salt, a.decoy.sum} {
 		if _, err := io.ReadFull(random, part); err != nil {
@@ -134,7 +137,7 @@ func (a *Argon2id) compute(ctx context.Context, password string, p Params, salt 
 	if err := ctx.Err(); err != nil { // a free turn must not win over a context that has ended
 		return nil, err
 	}
-	if a.waiting.Add(1) > int64(maxWaiting*cap(a.turns)) {
+	if a.waiting.Add(1) > a.most {
 		a.waiting.Add(-1)
 		return nil, ErrBusy
 	}

@@ -19,7 +19,12 @@ func cheap() password.Params { return password.Params{MemoryKiB: 64, Passes: 1, 
 
 func newHasher(t *testing.T, p password.Params) *password.Argon2id {
 	t.Helper()
-	h, err := password.New(p, rand.Reader)
+	return newHasherWith(t, p, password.Waiting)
+}
+
+func newHasherWith(t *testing.T, p password.Params, waiting int) *password.Argon2id {
+	t.Helper()
+	h, err := password.New(p, waiting, rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -112,7 +117,7 @@ func TestADamagedHashIsAnErrorThatDoesNotShowIt(t *testing.T) {
 
 func TestParametersOutOfRangeAreRefused(t *testing.T) {
 	for _, p := range []password.Params{{}, {MemoryKiB: 64, Passes: 1}, {MemoryKiB: 64, Lanes: 1}, {MemoryKiB: 7, Passes: 1, Lanes: 1}} {
-		if _, err := password.New(p, rand.Reader); err == nil {
+		if _, err := password.New(p, password.Waiting, rand.Reader); err == nil {
 			t.Errorf("%+v was accepted", p)
 		}
 	}
@@ -130,40 +135,52 @@ func TestAnEndedContextIsNotMadeToWait(t *testing.T) {
 	}
 }
 
-func TestWhoeverWaitsForATurnLeavesWithItsContextAndTooManyAreSentAwayAtOnce(t *testing.T) {
+func TestWhoeverWaitsForATurnLeavesWithItsContext(t *testing.T) {
 	// Far more callers than turns, with work long enough that the last ones cannot have had theirs.
-	h := newHasher(t, password.Params{MemoryKiB: 64 * 1024, Passes: 3, Lanes: 1})
+	h := newHasherWith(t, password.Params{MemoryKiB: 64 * 1024, Passes: 3, Lanes: 1}, 1000)
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	callers := 64 * runtime.GOMAXPROCS(0)
-	results := make(chan error, callers)
-	var wg sync.WaitGroup
-	for range callers {
-		wg.Go(func() {
-			_, err := h.Verify(ctx, "x", "")
-			results <- err
-		})
-	}
-	wg.Wait()
-	close(results)
-	gaveUp, sentAway := 0, 0
-	for err := range results {
-		switch {
-		case errors.Is(err, context.DeadlineExceeded):
+	gaveUp := 0
+	for _, err := range verifyAtOnce(ctx, h, 64*runtime.GOMAXPROCS(0)) {
+		if errors.Is(err, context.DeadlineExceeded) {
 			gaveUp++
-		case errors.Is(err, password.ErrBusy):
-			sentAway++
-		case err != nil:
+		} else if err != nil {
 			t.Errorf("got %v", err)
 		}
 	}
 	if gaveUp == 0 {
 		t.Error("nobody gave up: the callers were not made to wait")
 	}
-	if sentAway == 0 {
-		t.Error("nobody was sent away: any number may wait")
+}
+
+func TestWhenTooManyWaitTheNextIsSentAwayAtOnce(t *testing.T) {
+	h := newHasherWith(t, password.Params{MemoryKiB: 64 * 1024, Passes: 1, Lanes: 1}, 0)
+	served, sentAway := 0, 0
+	for _, err := range verifyAtOnce(t.Context(), h, 64*runtime.GOMAXPROCS(0)) {
+		switch {
+		case err == nil:
+			served++
+		case errors.Is(err, password.ErrBusy):
+			sentAway++
+		default:
+			t.Errorf("got %v", err)
+		}
+	}
+	if served == 0 || sentAway == 0 {
+		t.Errorf("%d were served and %d sent away, want some of each", served, sentAway)
 	}
 	if _, err := h.Verify(t.Context(), "x", ""); err != nil {
 		t.Errorf("once they have all gone: %v", err)
 	}
+}
+
+// verifyAtOnce returns how that many callers fared who came at once.
+func verifyAtOnce(ctx context.Context, h *password.Argon2id, callers int) []error {
+	results := make([]error, callers)
+	var wg sync.WaitGroup
+	for i := range results {
+		wg.Go(func() { _, results[i] = h.Verify(ctx, "x", "") })
+	}
+	wg.Wait()
+	return results
 }
