@@ -197,6 +197,7 @@ func TestThoseWhoConnectAndSayNothingHoldUpNobody(t *testing.T) {
 			cut.Add(1)
 		}()
 	}
+	logged(t, h, "too many handshakes at once")
 	if after := measure(); after > 3*before+50*time.Millisecond {
 		t.Errorf("p99 %s beside %d silent connections, %s without", after, many, before)
 	}

@@ -220,6 +220,12 @@ func TestTheLatestThatWaitsIsServedFirst(t *testing.T) {
 		e, _ := a.enter(time.Now().Add(time.Second))
 		var mu sync.Mutex
 		outcome := map[int]bool{}
+		of := func(i int) (ok, decided bool) {
+			mu.Lock()
+			defer mu.Unlock()
+			ok, decided = outcome[i]
+			return ok, decided
+		}
 		for i := range 3 { // the queue holds two
 			go func() {
 				e, ok := a.enter(time.Now().Add(time.Second))
@@ -233,18 +239,20 @@ func TestTheLatestThatWaitsIsServedFirst(t *testing.T) {
 			}()
 			synctest.Wait()
 		}
-		if ok, decided := outcome[0]; !decided || ok {
+		if ok, decided := of(0); !decided || ok {
 			t.Errorf("the oldest of three: decided %t, let in %t; want a refusal", decided, ok)
 		}
 		a.leave(e)
 		synctest.Wait()
-		if !outcome[2] {
+		if ok, _ := of(2); !ok {
 			t.Error("the latest did not get the turn")
 		}
 		time.Sleep(2 * time.Hour)
-		if ok, decided := outcome[1]; !decided || ok {
+		if ok, decided := of(1); !decided || ok {
 			t.Errorf("the one between: decided %t, let in %t; want a refusal", decided, ok)
 		}
+		a.mu.Lock()
+		defer a.mu.Unlock()
 		if a.running != 0 || len(a.waiting) != 0 {
 			t.Errorf("%d running, %d waiting; want none", a.running, len(a.waiting))
 		}
