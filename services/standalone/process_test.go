@@ -194,7 +194,7 @@ func run(t *testing.T, dir string, args ...string) *standalone {
 	t.Helper()
 	s := &standalone{process: start(t, dir, binary(t, "standalone"), append(anyPorts(), args...)...)}
 	s.find(`^Concordat is ready \(`)
-	s.http = s.find(`^ +HTTP +http://(\S+)`)[1]
+	s.http = s.find(`^ +HTTP +https?://(\S+)`)[1]
 	s.grpc = s.find(`^ +gRPC +(\S+)`)[1]
 	s.auth = s.find(`^ +auth +(\S+)`)[1]
 	s.users = s.find(`^ +users +(\S+)`)[1]

@@ -80,7 +80,12 @@ func Measure(ctx context.Context, opts Options) (figures []figure.Figure, err er
 	if err != nil {
 		return nil, err
 	}
-	r := &run{lab: l, plan: opts.plan(), opts: opts, out: newDetail(opts.Detail)}
+	spans, err := newCollector()
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, spans.close(ctx)) }()
+	r := &run{lab: l, plan: opts.plan(), opts: opts, out: newDetail(opts.Detail), tracing: spans.environment()}
 	r.out.line("%s, %s, servers on processor %d, client on %d, load average %s", runtime.Version(), processor(), server, client, loadAverage())
 	for _, measure := range []func(context.Context) ([]figure.Figure, error){r.unary, r.stream, r.fanOut, r.overload, r.start} {
 		some, err := measure(ctx)
@@ -89,7 +94,7 @@ func Measure(ctx context.Context, opts Options) (figures []figure.Figure, err er
 		}
 		figures = append(figures, some...)
 	}
-	r.out.line("load average at the end: %s", loadAverage())
+	r.out.line("\nspans came in %d exports; load average at the end: %s", spans.exports.Load(), loadAverage())
 	return figures, nil
 }
 
