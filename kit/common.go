@@ -12,6 +12,7 @@ import (
 	"github.com/concordat-dev/concordat/kit/clock"
 	"github.com/concordat-dev/concordat/kit/pki"
 	"github.com/concordat-dev/concordat/kit/settings"
+	"github.com/concordat-dev/concordat/kit/telemetry"
 )
 
 // Edge is the name in the certificate of the gateway, which is never a service to anybody.
@@ -30,8 +31,13 @@ type Common struct {
 	Issuer       string        `help:"Issuer (iss) of access tokens." default:"http://localhost:8080"`
 	Audience     string        `help:"Audience (aud) of access tokens." default:"concordat"`
 	DrainTimeout time.Duration `help:"How long calls may go on after the process is told to stop." default:"10s"`
+	ShedLoad     bool          `help:"Refuse calls at once (OVERLOADED) when more run than can be done in time, instead of letting all of them wait."`
 	LogLevel     string        `help:"Least level that is logged: debug, info, warn or error." enum:"debug,info,warn,error" default:"info"`
 	LogFormat    string        `help:"How log lines look: text or json." enum:"text,json" default:"text"`
+
+	AdminBeyondLoopback bool     `help:"Let --admin be an address that other machines can reach. It asks nobody who they are: guard it by other means."`
+	TraceRatio          float64  `help:"Share of the traces that begin here and are recorded, 0 to 1. Traces that began elsewhere are recorded where they were there. OTEL_TRACES_SAMPLER beats it." default:"0.01"`
+	PropagateMetadata   []string `help:"Name of metadata, such as x-feature-flags, that goes on from a call to the calls made for it. May be repeated." placeholder:"NAME"`
 }
 
 // Validate finds settings that do not go together.
@@ -52,18 +58,29 @@ func (c *Common) Validate() []settings.Problem {
 	if c.Issuer == "" || c.Audience == "" {
 		problems = append(problems, settings.Wrong(&c.Issuer, "issuer and audience must not be empty"))
 	}
+	if err := telemetry.CheckRatio(c.TraceRatio); err != nil {
+		problems = append(problems, settings.Wrong(&c.TraceRatio, "%v", err))
+	}
+	if err := telemetry.CheckPropagate(c.PropagateMetadata); err != nil {
+		problems = append(problems, settings.Wrong(&c.PropagateMetadata, "%v", err))
+	}
 	return problems
 }
 
-// Logger returns the log that the settings ask for, on w.
-func (c *Common) Logger(w io.Writer) *slog.Logger {
+// ValidateAdmin finds what is wrong with the address of the admin port, the setting --admin of a program.
+func (c *Common) ValidateAdmin(address *settings.Address) []settings.Problem {
+	if *address == "" || address.Loopback() || c.AdminBeyondLoopback {
+		return nil
+	}
+	return []settings.Problem{settings.Wrong(address,
+		"%s can be reached from other machines, and the admin port asks nobody who they are: --admin-beyond-loopback allows it", *address)}
+}
+
+// Lines returns the log that the settings ask for, on w. Its owner closes it.
+func (c *Common) Lines(w io.Writer) *telemetry.Log {
 	var level slog.Level
 	_ = level.UnmarshalText([]byte(strings.ToUpper(c.LogLevel))) // an enum: it is one of slog's
-	opts := &slog.HandlerOptions{Level: level}
-	if c.LogFormat == "json" {
-		return slog.New(slog.NewJSONHandler(w, opts))
-	}
-	return slog.New(slog.NewTextHandler(w, opts))
+	return telemetry.NewLog(telemetry.LogConfig{Out: w, Level: level, JSON: c.LogFormat == "json"})
 }
 
 // Identity returns the certificate of the service of that name: from the given files, or from the development PKI, where

@@ -10,6 +10,7 @@ import (
 
 	"google.golang.org/grpc"
 
+	"github.com/concordat-dev/concordat/kit/admin"
 	"github.com/concordat-dev/concordat/kit/id"
 	"github.com/concordat-dev/concordat/kit/pki"
 	"github.com/concordat-dev/concordat/kit/server"
@@ -17,7 +18,7 @@ import (
 	"github.com/concordat-dev/concordat/kit/token"
 )
 
-// HostConfig is what a Host is made of; every field but Listener is required.
+// HostConfig is what a Host is made of; every field but Listener and Admin is required.
 type HostConfig struct {
 	// Name is the name of the service: in its certificate and in the log.
 	Name string
@@ -25,8 +26,11 @@ type HostConfig struct {
 	Listen settings.Address
 	// Listener is used instead of Listen where it is set. The Host takes it over.
 	Listener net.Listener
-	Common   Common
-	Deps     Deps
+	// Admin is the address of the admin port, the setting --admin; "" means none. A process whose services share their
+	// telemetry (Deps) has one admin port for all, which is not a Host's.
+	Admin  settings.Address
+	Common Common
+	Deps   Deps
 }
 
 // Host is one gRPC service in a process: its listener, certificate and server, what runs beside it, and what is to be
@@ -40,6 +44,7 @@ type Host struct {
 
 	cfg      HostConfig
 	listener net.Listener
+	own      *Operations // nil where the process has them
 	server   *server.Server
 	beside   []func(context.Context) error
 	closers  []func() error
@@ -58,15 +63,52 @@ func NewHost(ctx context.Context, cfg HostConfig, build func(*Host) error) (*Hos
 			return nil, err
 		}
 	}
-	if h.Identity, err = cfg.Common.Identity(ctx, cfg.Name, cfg.Deps.Clock, cfg.Deps.Log); err == nil {
-		h.Beside(func(ctx context.Context) error { h.Identity.Renew(ctx); return nil })
-		h.Beside(func(ctx context.Context) error { cfg.Common.KeepDeveloper(ctx, h.Clock, h.Log); return nil })
-		err = build(h)
-	}
-	if err != nil {
+	if err = h.make(ctx, build); err != nil {
 		return nil, errors.Join(err, h.Close())
 	}
 	return h, nil
+}
+
+func (h *Host) make(ctx context.Context, build func(*Host) error) (err error) {
+	if h.Telemetry == nil {
+		if h.own, err = NewOperations(ctx, h.cfg.Admin, h.cfg.Common, h.Deps); err != nil {
+			return err
+		}
+		h.Telemetry = h.own.Telemetry
+		h.OnClose(h.own.Close) // first added, last called
+	}
+	if h.Identity, err = h.cfg.Common.Identity(ctx, h.cfg.Name, h.Clock, h.Log); err != nil {
+		return err
+	}
+	h.Beside(func(ctx context.Context) error { h.Identity.Renew(ctx); return nil })
+	h.Beside(func(ctx context.Context) error { h.cfg.Common.KeepDeveloper(ctx, h.Clock, h.Log); return nil })
+	if err := build(h); err != nil {
+		return err
+	}
+	if h.own != nil {
+		return h.own.Start(h.Checks, func() map[string]string { return map[string]string{h.cfg.Name: h.ContractDigest()} })
+	}
+	return nil
+}
+
+// Checks returns what the checks of the service found when they were last asked; see server.Server.Readiness.
+func (h *Host) Checks() []admin.Check {
+	var list []admin.Check
+	for _, c := range h.server.Readiness() {
+		list = append(list, admin.Check(c))
+	}
+	return list
+}
+
+// ContractDigest returns the digest of the contract that the service serves; see telemetry.ContractDigest.
+func (h *Host) ContractDigest() string { return h.server.ContractDigest() }
+
+// AdminAddr returns the address of the admin port, nil where the service has none of its own.
+func (h *Host) AdminAddr() net.Addr {
+	if h.own == nil {
+		return nil
+	}
+	return h.own.Addr()
 }
 
 // OnClose has f called when the service ends, last added first.
@@ -88,7 +130,7 @@ func (h *Host) Verifier(keys func(context.Context) ([]token.Key, error)) *token.
 func (h *Host) Serves(tokens server.Tokens, checks map[string]func(context.Context) error, register func(grpc.ServiceRegistrar)) (err error) {
 	h.server, err = server.New(server.Config{
 		Listener: h.listener, Identity: h.Identity, Tokens: tokens, Edge: Edge, Log: h.Log, Clock: h.Clock, NewID: h.NewID,
-		DrainTimeout: h.cfg.Common.DrainTimeout, Checks: checks,
+		DrainTimeout: h.cfg.Common.DrainTimeout, ShedLoad: h.cfg.Common.ShedLoad, Checks: checks, Telemetry: h.Telemetry,
 	}, register)
 	return err
 }

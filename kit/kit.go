@@ -16,6 +16,7 @@ import (
 
 	"github.com/concordat-dev/concordat/kit/clock"
 	"github.com/concordat-dev/concordat/kit/settings"
+	"github.com/concordat-dev/concordat/kit/telemetry"
 )
 
 // Deps is what a process gives to all that runs in it. Every field is required.
@@ -26,6 +27,9 @@ type Deps struct {
 	Random io.Reader
 	// Log is for operators.
 	Log *slog.Logger
+	// Telemetry is that of the process, where several services share one. It is the only field that may be nil: a service
+	// by itself makes its own.
+	Telemetry *telemetry.Telemetry
 	// Out is for the person who started the process.
 	Out io.Writer
 }
@@ -53,12 +57,16 @@ func start[C any](ctx context.Context, program settings.Program, run func(contex
 		fmt.Fprintln(stderr, err)
 		return 2
 	}
-	log := slog.New(slog.NewTextHandler(stderr, nil))
-	if l, ok := any(&cfg).(interface{ Logger(io.Writer) *slog.Logger }); ok {
-		log = l.Logger(stderr)
+	lines := telemetry.NewLog(telemetry.LogConfig{Out: stderr})
+	if l, ok := any(&cfg).(interface {
+		Lines(io.Writer) *telemetry.Log
+	}); ok {
+		lines = l.Lines(stderr)
 	}
-	deps := Deps{Clock: clock.System(), Random: rand.Reader, Log: log, Out: stdout}
-	if err := run(ctx, cfg, deps); err != nil {
+	deps := Deps{Clock: clock.System(), Random: rand.Reader, Log: lines.Logger(), Out: stdout}
+	err := run(ctx, cfg, deps)
+	_ = lines.Close() // who could be told that standard error is broken?
+	if err != nil {
 		fmt.Fprintf(stderr, "%s: %v\n", program.Name, err)
 		return 1
 	}

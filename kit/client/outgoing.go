@@ -7,6 +7,7 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	"github.com/concordat-dev/concordat/kit/identity"
+	"github.com/concordat-dev/concordat/kit/telemetry"
 )
 
 const (
@@ -17,9 +18,10 @@ const (
 	ClientHeader = "x-concordat-client"
 )
 
-// outgoing adds who we are and the id of the request that ctx belongs to. The deadline of ctx goes with it: a call that is
+// outgoing adds who we are, the id of the request that ctx belongs to, its trace, and the metadata that is declared to go on. The deadline of ctx goes with it: a call that is
 // made for another one has what is left of the other's time.
 func (c *caller) outgoing(ctx context.Context) context.Context {
+	ctx = telemetry.Outgoing(ctx)
 	if id := identity.RequestID(ctx); id != "" {
 		return metadata.AppendToOutgoingContext(ctx, ClientHeader, c.agent, RequestIDHeader, id)
 	}

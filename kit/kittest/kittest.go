@@ -29,6 +29,7 @@ import (
 	"github.com/concordat-dev/concordat/kit/identity"
 	"github.com/concordat-dev/concordat/kit/pki"
 	"github.com/concordat-dev/concordat/kit/server"
+	"github.com/concordat-dev/concordat/kit/telemetry"
 	"github.com/concordat-dev/concordat/kit/token"
 )
 
@@ -52,10 +53,14 @@ type Options struct {
 	DrainTimeout time.Duration
 	// Checks are those of server.Config.
 	Checks map[string]func(context.Context) error
+	// Telemetry is that of the process; nil means one that nobody reads.
+	Telemetry *telemetry.Telemetry
 	// Listener is where to serve instead of in memory.
 	Listener net.Listener
 	// ConnectionsPerAddress is that of server.Config.
 	ConnectionsPerAddress int
+	// ShedLoad is that of server.Config.
+	ShedLoad bool
 }
 
 // Harness is a running server and ways to call it.
@@ -120,8 +125,8 @@ func Start(t testing.TB, register func(grpc.ServiceRegistrar), options ...func(*
 	srv, err := server.New(server.Config{
 		Listener: listener, Identity: h.Identity(opts.Name), Tokens: tokens, Edge: kit.Edge,
 		Log: slog.New(slog.NewJSONHandler(h.Log, &slog.HandlerOptions{Level: slog.LevelDebug})), Clock: opts.Clock,
-		NewID: h.newID, DrainTimeout: opts.DrainTimeout, Checks: opts.Checks,
-		ConnectionsPerAddress: opts.ConnectionsPerAddress,
+		NewID: h.newID, DrainTimeout: opts.DrainTimeout, Checks: opts.Checks, Telemetry: opts.Telemetry,
+		ConnectionsPerAddress: opts.ConnectionsPerAddress, ShedLoad: opts.ShedLoad,
 	}, register)
 	if err != nil {
 		t.Fatalf("server.New: %v", err)

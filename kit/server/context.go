@@ -56,6 +56,9 @@ func (c *call) Value(key any) any {
 	if v := c.Own(key); v != nil {
 		return v
 	}
+	if v := c.trace.Value(key); v != nil {
+		return v
+	}
 	if b := c.bound.Load(); b != nil {
 		return b.ctx.Value(key)
 	}

@@ -21,7 +21,7 @@ var errRate = fault.New(fault.ResourceExhausted, "RATE_LIMITED", "too many calls
 // once a call, by what they ask for on each message. Rates by a field count only messages that keep their rules: what is
 // refused anyway must not use up what somebody else is entitled to, nor the memory that counting takes.
 //
-// Then it lets in as many calls of the method as the server can do in time (overload.go): unary ones alone, because a
+// Then, where the server is to shed load, it lets in as many calls of the method as can be done in time (overload.go): unary ones alone, because a
 // stream costs what it carries and not that it is open, and never those of health and reflection, which have to answer when
 // nothing else does. And it holds each message to the method's size.
 func limit(s *Server) step {
@@ -29,7 +29,7 @@ func limit(s *Server) step {
 	admissions := make(map[*policy.Method]*admission)
 	shared := &processors{}
 	for _, m := range s.policies {
-		if !m.Framework && !m.ClientStream && !m.ServerStream {
+		if s.cfg.ShedLoad && !m.Framework && !m.ClientStream && !m.ServerStream {
 			admissions[m] = newAdmission(s.cfg.Clock, shared)
 		}
 		for _, r := range m.Rates {

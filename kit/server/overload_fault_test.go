@@ -34,7 +34,7 @@ func TestACrowdIsToldToComeBackWhileHealthAndStreamsGoOn(t *testing.T) {
 			return req, nil
 		},
 		Chat: echo.Back,
-	}.Register)
+	}.Register, func(o *kittest.Options) { o.ShedLoad = true })
 	const crowd = 1500
 	refused := make(chan error, crowd)
 	var wg sync.WaitGroup

@@ -18,6 +18,7 @@ import (
 	"github.com/concordat-dev/concordat/kit/grpcfault"
 	"github.com/concordat-dev/concordat/kit/identity"
 	"github.com/concordat-dev/concordat/kit/policy"
+	"github.com/concordat-dev/concordat/kit/telemetry"
 )
 
 // call is what the path knows of one call, unary or stream. It is the context that the handler gets (context.go).
@@ -28,6 +29,9 @@ type call struct {
 	method  *policy.Method // nil for a method that nobody declared
 	name    string         // the full name, as it came
 	started time.Time
+	tell    *telemetry.Method // what is told of the method
+	trace   telemetry.Trace
+	last    proto.Message // the last message that came
 
 	credentials policy.Credentials // what it came with
 	fault       *fault.Fault       // what it was answered with

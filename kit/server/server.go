@@ -15,6 +15,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -30,6 +31,7 @@ import (
 	"github.com/concordat-dev/concordat/kit/identity"
 	"github.com/concordat-dev/concordat/kit/pki"
 	"github.com/concordat-dev/concordat/kit/policy"
+	"github.com/concordat-dev/concordat/kit/telemetry"
 )
 
 // Limits of the transport. Stock grpc-go has no limit of streams and takes 16 MiB of headers.
@@ -51,7 +53,7 @@ type Tokens interface {
 	Verify(ctx context.Context, token string) (*identity.User, error)
 }
 
-// Config is what a Server needs. Every field but ConnectionsPerAddress and Checks is required.
+// Config is what a Server needs. Every field but ShedLoad, ConnectionsPerAddress and Checks is required.
 type Config struct {
 	// Listener is where to serve. The server closes it.
 	Listener net.Listener
@@ -69,10 +71,15 @@ type Config struct {
 	NewID func() string
 	// DrainTimeout is how long calls may go on once the server is told to stop.
 	DrainTimeout time.Duration
+	// ShedLoad bounds the unary calls of each method that run at once by how long they wait (overload.go), and refuses what
+	// is beyond.
+	ShedLoad bool
 	// ConnectionsPerAddress is how many connections one address may have open at once: an IPv4 address, or an IPv6 /64.
 	// Zero means 1,000; below zero there is no bound, for a server that sees all its callers behind one address and has a
 	// bound in front.
 	ConnectionsPerAddress int
+	// Telemetry is that of the process. Nil means one of its own, which nobody reads.
+	Telemetry *telemetry.Telemetry
 	// Checks say whether the service can do its work, by name: its store, its event log. All are asked every few
 	// seconds; while one fails, the service is NOT_SERVING.
 	Checks map[string]func(context.Context) error
@@ -93,6 +100,11 @@ type Server struct {
 	grpc      *grpc.Server
 	health    *health.Server
 	policies  policy.Table
+	telemetry *telemetry.Service
+	methods   map[string]observed // by full name
+	unknown   observed
+	digest    func() (string, error)
+	found     atomic.Pointer[[]Check] // by the checks when they were last asked
 	validator *validator
 	run       handler
 	checks    []func(*call, protoMessage) error
@@ -150,6 +162,9 @@ func New(cfg Config, register func(grpc.ServiceRegistrar)) (*Server, error) {
 				s.policies[name] = m
 			}
 		}
+	}
+	if err := s.observeMethods(ours); err != nil {
+		return nil, err
 	}
 	s.setServing(false)
 	s.compose(s.path())
@@ -259,16 +274,21 @@ func (s *Server) watchChecks(ctx context.Context) {
 	}
 }
 
-// ask runs the checks and returns what is broken, "" for nothing.
+// ask runs the checks, remembers what they found, and returns what is broken, "" for nothing.
 func (s *Server) ask(ctx context.Context) string {
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
+	var found []Check
+	broken := ""
 	for _, name := range slices.Sorted(maps.Keys(s.cfg.Checks)) {
-		if err := s.cfg.Checks[name](ctx); err != nil {
-			return name + ": " + err.Error()
+		err := s.cfg.Checks[name](ctx)
+		found = append(found, Check{name, err})
+		if err != nil && broken == "" {
+			broken = name + ": " + err.Error()
 		}
 	}
-	return ""
+	s.found.Store(&found)
+	return broken
 }
 
 func (s *Server) setServing(yes bool) {

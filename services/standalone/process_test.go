@@ -205,7 +205,7 @@ func run(t *testing.T, dir string, args ...string) *standalone {
 func anyPorts() []string {
 	return []string{
 		"--auth-listen=127.0.0.1:0", "--users-listen=127.0.0.1:0", "--payments-listen=127.0.0.1:0",
-		"--gateway-http=127.0.0.1:0", "--gateway-grpc=127.0.0.1:0",
+		"--gateway-http=127.0.0.1:0", "--gateway-grpc=127.0.0.1:0", "--admin=127.0.0.1:0",
 	}
 }
 

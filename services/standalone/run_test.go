@@ -180,10 +180,10 @@ func TestFourProcessesDoTheSame(t *testing.T) {
 	dir, ip := t.TempDir(), ownAddress(t)
 	targets := map[string]string{"auth": "dns:///" + ip + ":50051", "users": "dns:///" + ip + ":50052", "payments": "dns:///" + ip + ":50053"}
 	args := map[string][]string{
-		"gateway":  {"--http=" + ip + ":8080", "--grpc=" + ip + ":8081", "--auth=" + targets["auth"], "--users=" + targets["users"], "--payments=" + targets["payments"]},
-		"payments": {"--listen=" + ip + ":50053", "--auth=" + targets["auth"]},
-		"auth":     {"--listen=" + ip + ":50051", "--users=" + targets["users"]},
-		"users":    {"--listen=" + ip + ":50052", "--auth=" + targets["auth"]},
+		"gateway":  {"--admin=" + ip + ":51080", "--http=" + ip + ":8080", "--grpc=" + ip + ":8081", "--auth=" + targets["auth"], "--users=" + targets["users"], "--payments=" + targets["payments"]},
+		"payments": {"--admin=" + ip + ":51053", "--listen=" + ip + ":50053", "--auth=" + targets["auth"]},
+		"auth":     {"--admin=" + ip + ":51051", "--listen=" + ip + ":50051", "--users=" + targets["users"]},
+		"users":    {"--admin=" + ip + ":51052", "--listen=" + ip + ":50052", "--auth=" + targets["auth"]},
 	}
 	// The wrong way round: who stands on others comes first.
 	var running []*process

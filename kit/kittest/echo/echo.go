@@ -22,7 +22,8 @@ import (
 	policyv1 "github.com/concordat-dev/concordat/gen/go/policy/v1"
 )
 
-// The methods. Their one message is {string text = 1 (≤ 10 characters); string owner = 2}.
+// The methods. Their one message is {string text = 1 (≤ 10 characters); string owner = 2; string secret = 3
+// (debug_redact)}.
 const (
 	Public  = "/echo.v1.EchoService/Public"  // anybody; a client may send it three times
 	Own     = "/echo.v1.EchoService/Own"     // users, of what is theirs
@@ -67,6 +68,7 @@ var Contract = sync.OnceValue(func() protoreflect.ServiceDescriptor {
 		MessageType: []*descriptorpb.DescriptorProto{{Name: proto.String("Message"), Field: []*descriptorpb.FieldDescriptorProto{
 			{Name: proto.String("text"), Number: proto.Int32(1), Type: str, Label: one, Options: text},
 			{Name: proto.String("owner"), Number: proto.Int32(2), Type: str, Label: one},
+			{Name: proto.String("secret"), Number: proto.Int32(3), Type: str, Label: one, Options: &descriptorpb.FieldOptions{DebugRedact: proto.Bool(true)}},
 		}}},
 		Service: []*descriptorpb.ServiceDescriptorProto{{Name: proto.String("EchoService"), Method: []*descriptorpb.MethodDescriptorProto{
 			method("Public", false, false, &policyv1.MethodPolicy{Audience: public, Retry: &policyv1.Retry{Attempts: 3}}),

@@ -35,9 +35,12 @@ type report struct {
 	Mallocs uint64 `json:"mallocs"`
 	// CPU is the processor time that was ever used.
 	CPU time.Duration `json:"cpu"`
-	// Live is the memory of objects and stacks, in bytes, and RSS what the kernel counts.
-	Live uint64 `json:"live"`
-	RSS  uint64 `json:"rss"`
+	// Heap and Stacks are the memory that objects and stacks are in, in bytes, and RSS what the kernel counts.
+	Heap   uint64 `json:"heap"`
+	Stacks uint64 `json:"stacks"`
+	RSS    uint64 `json:"rss"`
+	// Goroutines is how many there are.
+	Goroutines int `json:"goroutines"`
 	// GOGC and MemoryLimit are the settings of the garbage collector, in percent and in bytes.
 	GOGC        uint64 `json:"gogc"`
 	MemoryLimit uint64 `json:"memory_limit"`
@@ -121,7 +124,7 @@ func (c *controller) report(at time.Time) (report, error) {
 	return report{
 		Address: c.address, At: at.UnixNano(), Mallocs: mem.Mallocs,
 		CPU:  used,
-		Live: mem.HeapInuse + mem.StackInuse, RSS: rss,
+		Heap: mem.HeapInuse, Stacks: mem.StackInuse, RSS: rss, Goroutines: runtime.NumGoroutine(),
 		GOGC: gc[0].Value.Uint64(), MemoryLimit: gc[1].Value.Uint64(),
 	}, nil
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/concordat-dev/concordat/proof/internal/figure"
@@ -18,6 +20,9 @@ const (
 	// peakCallers keep the server busy without a queue worth the name.
 	peakCallers = 16
 )
+
+// shedding has the path turn away what it cannot do in time, which it does only when it is told to.
+var shedding = "CONCORDAT_" + strings.ToUpper(serverName) + "_SHED_LOAD=true"
 
 // overload measures what is left of a server's best when it is asked for five times as much, and how long those wait who
 // are turned away. Every call costs processor time, so that there is a best.
@@ -55,7 +60,7 @@ func (r *run) overload(ctx context.Context) ([]figure.Figure, error) {
 func (r *run) flood(ctx context.Context, variant string) (peak float64, res *load.Result, err error) {
 	ctx, cancel := context.WithTimeout(ctx, r.warm+2*r.flooded+time.Minute)
 	defer cancel()
-	p, err := r.lab.start(ctx, variant, r.tracing...)
+	p, err := r.lab.start(ctx, variant, append(slices.Clone(r.tracing), shedding)...)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -69,9 +74,12 @@ func (r *run) flood(ctx context.Context, variant string) (peak float64, res *loa
 	if _, err := load.Closed(conns, request, peakCallers, r.warm); err != nil {
 		return 0, nil, err
 	}
-	best, err := load.Closed(conns, request, peakCallers, r.during)
-	if err = errors.Join(err, best.Err()); err != nil {
+	best, err := load.Closed(conns, request, peakCallers, r.during) // a server may refuse some already, and be at its best
+	if err != nil {
 		return 0, nil, err
+	}
+	if best.OK == 0 {
+		return 0, nil, fmt.Errorf("no call ended well: %w", best.Err())
 	}
 	res, err = load.Open(conns, request, excess*best.Rate(), r.flooded)
 	return best.Rate(), res, err

@@ -95,7 +95,7 @@ func (l *lab) start(ctx context.Context, variant string, env ...string) (p *proc
 	defer log.Close()
 	p = &process{log: log.Name()}
 	p.cmd = exec.CommandContext(ctx, l.self, "--pki", filepath.Join(l.dir, "pki"), "--trust-domain", trustDomain,
-		"--key-id", l.key.ID, "--key", l.key.X())
+		"--key-id="+l.key.ID, "--key="+l.key.X()) // in one word each: they may begin with "-"
 	p.cmd.Env = append(quiet(os.Environ()), env...)
 	p.cmd.Env = append(p.cmd.Env, Variable+"="+variant)
 	if p.cmd.Stderr, err = appendTo(p.log); err != nil {

@@ -54,15 +54,16 @@ const subscriberConnections = 16
 
 // watch is what one round of the fan-out measured.
 type watch struct {
-	p50, p99, most time.Duration // of the time from publication to arrival
-	resident, live float64       // bytes for a stream that waits
-	opened         time.Duration
+	p50, p99, most         time.Duration // of the time from publication to arrival
+	resident, heap, stacks float64       // bytes for a stream that waits
+	goroutines             float64       // for it
+	opened                 time.Duration
 }
 
 // fanOut measures how long it takes until everybody has an event, and what a subscriber costs who waits for one.
 func (r *run) fanOut(ctx context.Context) ([]figure.Figure, error) {
 	var p99, resident []float64
-	rows := [][]string{{"", "opened in", "kB resident/stream", "kB live/stream", "p50 ms", "p99 ms", "last ms"}}
+	rows := [][]string{{"", "opened in", "kB resident/stream", "in heap", "in stacks", "goroutines/stream", "p50 ms", "p99 ms", "last ms"}}
 	for _, variant := range []string{path, bare} {
 		for range r.fanout {
 			w, err := r.watchers(ctx, variant)
@@ -70,7 +71,8 @@ func (r *run) fanOut(ctx context.Context) ([]figure.Figure, error) {
 				return nil, fmt.Errorf("%s: %d subscribers: %w", variant, r.subscribers, err)
 			}
 			rows = append(rows, []string{
-				variant, w.opened.Round(time.Millisecond).String(), fmt.Sprintf("%.1f", w.resident/1000), fmt.Sprintf("%.1f", w.live/1000),
+				variant, w.opened.Round(time.Millisecond).String(), fmt.Sprintf("%.1f", w.resident/1000),
+				fmt.Sprintf("%.1f", w.heap/1000), fmt.Sprintf("%.1f", w.stacks/1000), fmt.Sprintf("%.1f", w.goroutines),
 				fmt.Sprintf("%.1f", milliseconds(w.p50)), fmt.Sprintf("%.1f", milliseconds(w.p99)), fmt.Sprintf("%.1f", milliseconds(w.most)),
 			})
 			if variant == path {
@@ -111,8 +113,11 @@ func (r *run) watchers(ctx context.Context, variant string) (w watch, err error)
 	if err != nil {
 		return w, err
 	}
-	w.resident = float64(int64(after.RSS)-int64(before.RSS)) / float64(r.subscribers)
-	w.live = float64(int64(after.Live)-int64(before.Live)) / float64(r.subscribers)
+	each := func(after, before uint64) float64 {
+		return float64(int64(after)-int64(before)) / float64(r.subscribers)
+	}
+	w.resident, w.heap, w.stacks = each(after.RSS, before.RSS), each(after.Heap, before.Heap), each(after.Stacks, before.Stacks)
+	w.goroutines = float64(after.Goroutines-before.Goroutines) / float64(r.subscribers)
 	var all histogram.Histogram
 	for n := 1; n <= r.events; n++ {
 		published, err := p.query(askPublish)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"path/filepath"
+	"slices"
 	"sync"
 
 	"google.golang.org/grpc"
@@ -47,11 +48,12 @@ func (s *Settings) Validate() []settings.Problem {
 type Config struct {
 	Settings   `embed:""`
 	kit.Common `embed:""`
+	Admin      settings.Address `help:"Address of the admin port, for operators: metrics, checks and profiles over HTTP. An empty flag means none." default:"127.0.0.1:51051"`
 }
 
 // Validate finds settings that cannot be meant.
 func (c *Config) Validate() []settings.Problem {
-	return append(c.Settings.Validate(), c.Common.Validate()...)
+	return slices.Concat(c.Settings.Validate(), c.Common.Validate(), c.ValidateAdmin(&c.Admin))
 }
 
 // App is an auth service that is ready to run.
@@ -66,7 +68,7 @@ func New(ctx context.Context, cfg Config, deps kit.Deps) (*App, error) {
 	a := &App{}
 	var err error
 	a.Host, err = kit.NewHost(ctx, kit.HostConfig{
-		Name: Name, Listen: cfg.Listen, Listener: cfg.Listener, Common: cfg.Common, Deps: deps,
+		Name: Name, Listen: cfg.Listen, Listener: cfg.Listener, Admin: cfg.Admin, Common: cfg.Common, Deps: deps,
 	}, func(h *kit.Host) error { return a.build(ctx, h, cfg) })
 	if err != nil {
 		return nil, err

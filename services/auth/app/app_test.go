@@ -48,7 +48,7 @@ func config(t *testing.T, args ...string) app.Config {
 	dir := t.TempDir()
 	var cfg app.Config
 	err := settings.Parse(program(), &cfg, append([]string{
-		"--listen=127.0.0.1:0", "--data=" + filepath.Join(dir, "auth"), "--pki=" + filepath.Join(dir, "pki"),
+		"--listen=127.0.0.1:0", "--admin=", "--data=" + filepath.Join(dir, "auth"), "--pki=" + filepath.Join(dir, "pki"),
 	}, args...), nil, io.Discard)
 	if err != nil {
 		t.Fatal(err)

@@ -35,6 +35,8 @@ type App struct {
 	cfg       Config
 	deps      kit.Deps
 	identity  *pki.Identity
+	own       *kit.Operations // nil where the process has them
+	digest    func() string   // of the contract
 	contract  *contract.Contract
 	upstreams *upstream.Set
 	forwarder *forward.Forwarder
@@ -69,6 +71,12 @@ func (a *App) build(ctx context.Context) (err error) {
 	}
 	if err := a.listen(); err != nil {
 		return err
+	}
+	if a.deps.Telemetry == nil {
+		if a.own, err = kit.NewOperations(ctx, a.cfg.Admin, a.cfg.Common, a.deps); err != nil {
+			return err
+		}
+		a.deps.Telemetry = a.own.Telemetry
 	}
 	if a.identity, err = a.cfg.Common.Identity(ctx, kit.Edge, a.deps.Clock, a.deps.Log); err != nil {
 		return err
@@ -112,7 +120,7 @@ func (a *App) build(ctx context.Context) (err error) {
 		return err
 	}
 	a.http = edge.NewServer(handler, httpTLS, a.deps.Log)
-	return nil
+	return a.operate()
 }
 
 // listen opens what was not given, and refuses to be reached from other machines without a certificate.
@@ -314,6 +322,9 @@ func (a *App) Close() error {
 			errs = append(errs, a.upstreams.Close())
 		}
 		a.drain()
+		if a.own != nil {
+			errs = append(errs, a.own.Close()) // last: it tells of all the rest
+		}
 		a.closed = errors.Join(errs...)
 	})
 	return a.closed

@@ -33,7 +33,11 @@ type Settings struct {
 type Config struct {
 	Settings   `embed:""`
 	kit.Common `embed:""`
+	Admin      settings.Address `help:"Address of the admin port, for operators: metrics, checks and profiles over HTTP. An empty flag means none." default:"127.0.0.1:51080"`
 }
+
+// Validate finds settings that cannot be meant.
+func (c *Config) Validate() []settings.Problem { return c.ValidateAdmin(&c.Admin) }
 
 const minBody = 1024
 

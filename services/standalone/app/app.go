@@ -7,12 +7,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/concordat-dev/concordat/kit"
+	"github.com/concordat-dev/concordat/kit/admin"
 	"github.com/concordat-dev/concordat/kit/id"
 	"github.com/concordat-dev/concordat/kit/settings"
 	auth "github.com/concordat-dev/concordat/services/auth/app"
@@ -29,6 +32,8 @@ const Name = "standalone"
 type service interface {
 	Run(context.Context) error
 	Ready() <-chan struct{}
+	Checks() []admin.Check
+	ContractDigest() string
 	Close() error
 }
 
@@ -39,6 +44,7 @@ type App struct {
 
 	auth                  *auth.App
 	users, payments, edge service
+	operations            *kit.Operations
 	at                    addresses
 }
 
@@ -126,6 +132,11 @@ func (a *App) build(ctx context.Context) error {
 		return s
 	}
 	cfg := a.cfg
+	var err error
+	if a.operations, err = kit.NewOperations(ctx, cfg.Admin, cfg.Common, a.deps); err != nil {
+		return err
+	}
+	a.deps.Telemetry = a.operations.Telemetry
 	a.users = build(users.Name, func() (service, error) {
 		return users.New(ctx, users.Config{Settings: cfg.Users, Common: cfg.Common}, part(users.Name))
 	})
@@ -139,7 +150,31 @@ func (a *App) build(ctx context.Context) error {
 	a.edge = build(kit.Edge, func() (service, error) {
 		return gateway.New(ctx, gateway.Config{Settings: cfg.Gateway, Common: cfg.Common}, part(kit.Edge))
 	})
-	return errors.Join(errs...)
+	if len(errs) > 0 {
+		return errors.Join(errs...)
+	}
+	return a.operations.Start(a.checks, a.contracts)
+}
+
+// checks returns the checks of every service, under its name.
+func (a *App) checks() []admin.Check {
+	var list []admin.Check
+	for name, s := range a.byName() {
+		for _, c := range s.Checks() {
+			list = append(list, admin.Check{Name: name + "/" + c.Name, Err: c.Err})
+		}
+	}
+	slices.SortStableFunc(list, func(a, b admin.Check) int { return strings.Compare(a.Name, b.Name) })
+	return list
+}
+
+// contracts returns the digest of the contract of every service.
+func (a *App) contracts() map[string]string {
+	digests := make(map[string]string)
+	for name, s := range a.byName() {
+		digests[name] = s.ContractDigest()
+	}
+	return digests
 }
 
 // named says which service an error is of. One that begins with the service's own flag begins with ours for it.
@@ -151,17 +186,20 @@ func named(service string, err error) error {
 }
 
 // services returns what has been built.
-func (a *App) services() []service {
-	var list []service
-	for _, s := range []service{a.users, a.payments, a.edge} {
+func (a *App) services() []service { return slices.Collect(maps.Values(a.byName())) }
+
+// byName returns what has been built, by name.
+func (a *App) byName() map[string]service {
+	all := make(map[string]service)
+	for name, s := range map[string]service{users.Name: a.users, payments.Name: a.payments, kit.Edge: a.edge} {
 		if s != nil {
-			list = append(list, s)
+			all[name] = s
 		}
 	}
 	if a.auth != nil {
-		list = append(list, a.auth)
+		all[auth.Name] = a.auth
 	}
-	return list
+	return all
 }
 
 // Close gives everything free without having run.
@@ -170,6 +208,17 @@ func (a *App) Close() {
 		if err := s.Close(); err != nil {
 			a.deps.Log.Warn("close", "cause", err)
 		}
+	}
+	a.closeOperations()
+}
+
+// closeOperations ends what is told to operators, when there is nothing left to tell.
+func (a *App) closeOperations() {
+	if a.operations == nil {
+		return
+	}
+	if err := a.operations.Close(); err != nil {
+		a.deps.Log.Warn("close", "cause", err)
 	}
 }
 
@@ -225,6 +274,7 @@ func (a *App) Run(ctx context.Context, ready func(context.Context) error) error 
 		}
 	})
 	wg.Wait()
+	a.closeOperations()
 	return errors.Join(errs...)
 }
 
@@ -260,6 +310,15 @@ func Run(ctx context.Context, cfg Config, deps kit.Deps) error {
 	return err
 }
 
+// adminAt says where the admin port is.
+func (a *App) adminAt() string {
+	at := a.operations.Addr()
+	if at == nil {
+		return "off"
+	}
+	return "http://" + reachable(at) + "  (metrics, checks, profiles)"
+}
+
 // panel is what the person at the keyboard sees once all is healthy.
 func (a *App) panel(took time.Duration) string {
 	var b strings.Builder
@@ -274,6 +333,7 @@ func (a *App) panel(took time.Duration) string {
 		{"auth", a.at.auth.String() + "  (services: gRPC over mutual TLS)"},
 		{"users", a.at.users.String()},
 		{"payments", a.at.payments.String()},
+		{"admin", a.adminAt()},
 		{"data", a.cfg.Dir + "  (databases, keys, and certificates under pki)"},
 	} {
 		fmt.Fprintf(&b, "  %-9s %s\n", row[0], row[1])

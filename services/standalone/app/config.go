@@ -3,6 +3,7 @@ package app
 import (
 	"net"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/concordat-dev/concordat/kit"
@@ -23,6 +24,7 @@ type Config struct {
 	DemoHTTP settings.Address `name:"demo-http" help:"With --demo-at: the HTTP address of that gateway." default:"127.0.0.1:8080"`
 
 	kit.Common `embed:""`
+	Admin      settings.Address  `help:"Address of the admin port, for operators: metrics, checks and profiles of all services over HTTP. An empty flag means none." default:"127.0.0.1:51080"`
 	Auth       auth.Settings     `embed:"" prefix:"auth-"`
 	Users      users.Settings    `embed:"" prefix:"users-"`
 	Payments   payments.Settings `embed:"" prefix:"payments-"`
@@ -40,7 +42,7 @@ func (c *Config) Validate() []settings.Problem {
 			problems = append(problems, settings.Wrong(f, "each service needs a certificate of its own: run them on their own"))
 		}
 	}
-	return append(problems, c.Common.Validate()...)
+	return slices.Concat(problems, c.Common.Validate(), c.ValidateAdmin(&c.Admin))
 }
 
 // standard is the directory that the defaults of all paths begin with.

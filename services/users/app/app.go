@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"slices"
 
 	"github.com/concordat-dev/concordat/kit"
 	"github.com/concordat-dev/concordat/kit/settings"
@@ -35,18 +36,19 @@ func (s *Settings) Validate() []settings.Problem {
 type Config struct {
 	Settings   `embed:""`
 	kit.Common `embed:""`
+	Admin      settings.Address `help:"Address of the admin port, for operators: metrics, checks and profiles over HTTP. An empty flag means none." default:"127.0.0.1:51052"`
 }
 
 // Validate finds settings that cannot be meant.
 func (c *Config) Validate() []settings.Problem {
-	return append(c.Settings.Validate(), c.Common.Validate()...)
+	return slices.Concat(c.Settings.Validate(), c.Common.Validate(), c.ValidateAdmin(&c.Admin))
 }
 
 // New builds the service with all that can fail: the listener is open, the data directory locked and its schema up to
 // date. It serves once Run is called.
 func New(ctx context.Context, cfg Config, deps kit.Deps) (*kit.Host, error) {
 	return kit.NewHost(ctx, kit.HostConfig{
-		Name: Name, Listen: cfg.Listen, Listener: cfg.Listener, Common: cfg.Common, Deps: deps,
+		Name: Name, Listen: cfg.Listen, Listener: cfg.Listener, Admin: cfg.Admin, Common: cfg.Common, Deps: deps,
 	}, func(h *kit.Host) error {
 		store, err := sqlstore.Open(ctx, sqlstore.Options{Dir: cfg.Data, Clock: h.Clock, Random: h.Random})
 		if err != nil {

@@ -1,0 +1,112 @@
+package server_test
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"log/slog"
+	mathrand "math/rand/v2"
+	"net"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/stats"
+
+	"github.com/concordat-dev/concordat/kit/clock"
+	"github.com/concordat-dev/concordat/kit/id"
+	"github.com/concordat-dev/concordat/kit/identity"
+	"github.com/concordat-dev/concordat/kit/kittest/echo"
+	"github.com/concordat-dev/concordat/kit/pki"
+	"github.com/concordat-dev/concordat/kit/server"
+	"github.com/concordat-dev/concordat/kit/telemetry"
+)
+
+// BenchmarkObserve measures what it costs to see one unary call and to tell of it: trace, metrics, and one line of the log
+// into a file. The call itself is not in it.
+func BenchmarkObserve(b *testing.B) {
+	const came = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-0"
+	for _, bm := range []struct {
+		name     string
+		exporter sdktrace.SpanExporter
+		ratio    float64
+		parent   string
+		slog     bool // the log is slog's own handler
+	}{
+		{name: "nothing exported"},
+		{name: "not sampled", exporter: tracetest.NewNoopExporter()},
+		{name: "not sampled, as the caller says", exporter: tracetest.NewNoopExporter(), parent: came + "0"},
+		{name: "one in a hundred", exporter: tracetest.NewNoopExporter(), ratio: 0.01},
+		{name: "sampled", exporter: tracetest.NewNoopExporter(), parent: came + "1"},
+		{name: "not sampled, with a log of slog's", exporter: tracetest.NewNoopExporter(), slog: true},
+	} {
+		b.Run(bm.name, func(b *testing.B) {
+			out, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
+			if err != nil {
+				b.Fatal(err)
+			}
+			lines := telemetry.NewLog(telemetry.LogConfig{Out: out, Level: slog.LevelInfo})
+			log := lines.Logger()
+			if bm.slog {
+				log = slog.New(slog.NewTextHandler(out, nil))
+			}
+			t, err := telemetry.New(b.Context(), telemetry.Config{
+				Registry: prometheus.NewRegistry(), Log: log, Now: time.Now, Random: mathrand.Uint64, TraceRatio: bm.ratio, Exporter: bm.exporter,
+			})
+			if err != nil {
+				b.Fatal(err)
+			}
+			benchmarkObserver(b, log, t, bm.parent)
+			if err := errors.Join(lines.Close(), t.Shutdown(b.Context()), out.Close()); err != nil {
+				b.Fatal(err)
+			}
+		})
+	}
+}
+
+func benchmarkObserver(b *testing.B, log *slog.Logger, t *telemetry.Telemetry, parent string) {
+	dev, err := pki.NewDevelopment(b.TempDir(), "concordat", clock.System())
+	if err != nil {
+		b.Fatal(err)
+	}
+	self, err := dev.Identity(b.Context(), "test", func(err error) { b.Error(err) })
+	if err != nil {
+		b.Fatal(err)
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	s, err := server.New(server.Config{
+		Listener: listener, Identity: self, Edge: "gateway", Log: log, Clock: clock.System(),
+		NewID: id.Generator(clock.System(), rand.Reader), DrainTimeout: time.Second, Telemetry: t,
+	}, func(r grpc.ServiceRegistrar) { echo.Handlers{}.Register(r) })
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer s.Close()
+	observer := server.Observer(s)
+	md := metadata.Pairs(":authority", "test", "content-type", "application/grpc", "user-agent", "grpc-go/1.85.0", "x-request-id", "0198c2f1-0000-7000-8000-000000000000")
+	if parent != "" {
+		md.Set("traceparent", parent)
+	}
+	ctx := peer.NewContext(metadata.NewIncomingContext(context.Background(), md), &peer.Peer{Addr: listener.Addr(), LocalAddr: listener.Addr()})
+	info := &stats.RPCTagInfo{FullMethodName: echo.Public}
+	begin, in, out, end := &stats.Begin{}, &stats.InPayload{Length: 100}, &stats.OutPayload{Length: 100}, &stats.End{}
+	caller := identity.Caller{Peer: "gateway", Address: "198.51.100.1", User: &identity.User{ID: "0198c2f1-0000-7000-8000-000000000001"}}
+	b.ReportAllocs()
+	for b.Loop() {
+		c := observer.TagRPC(ctx, info)
+		observer.HandleRPC(c, begin)
+		observer.HandleRPC(c, in)
+		server.SetCaller(c, caller)
+		observer.HandleRPC(c, out)
+		observer.HandleRPC(c, end)
+	}
+}

@@ -1,0 +1,111 @@
+package server
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"strconv"
+	"strings"
+
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/descriptorpb"
+)
+
+const (
+	redacted = "[redacted]"
+	// minSecret is the length below which a secret is not looked for, in bytes: it would be found everywhere.
+	minSecret = 4
+	// maxSecrets bounds the work for one line. A request with more of them has nothing of its failure logged.
+	maxSecrets = 100
+)
+
+// cleaner returns a function that takes the secrets of the call out of a text for the log: the access token, and the values
+// of the fields of the request, or of the last message of a stream, that the contract marks debug_redact. Errors quote what
+// they were given more often than their authors think.
+func cleaner(ctx context.Context, c *call) func(string) string {
+	var secrets []string
+	known := false
+	return func(text string) string {
+		if text == "" {
+			return ""
+		}
+		if !known {
+			secrets, known = secretsOf(ctx, c.last), true
+		}
+		if len(secrets) > maxSecrets {
+			return redacted
+		}
+		for _, s := range secrets {
+			text = strings.ReplaceAll(text, s, redacted)
+		}
+		return text
+	}
+}
+
+// secretsOf returns the secrets, the longest first: one may be part of another. It stops beyond maxSecrets.
+func secretsOf(ctx context.Context, m proto.Message) []string {
+	var list []string
+	add := func(s string) {
+		if len(s) < minSecret || len(list) > maxSecrets {
+			return
+		}
+		list = append(list, s)
+		if q := strconv.Quote(s); q[1:len(q)-1] != s {
+			list = append(list, q[1:len(q)-1]) // as %q writes it
+		}
+	}
+	if v := metadata.ValueFromIncomingContext(ctx, "authorization"); len(v) > 0 {
+		for _, s := range v {
+			_, token, _ := strings.Cut(s, " ")
+			add(token)
+		}
+	}
+	if m != nil {
+		collectSecrets(m.ProtoReflect(), false, add)
+	}
+	slices.SortFunc(list, func(a, b string) int { return cmp.Compare(len(b), len(a)) })
+	return list
+}
+
+// collectSecrets adds the secret values of a message: all of them where the message itself is one.
+func collectSecrets(m protoreflect.Message, all bool, add func(string)) {
+	m.Range(func(fd protoreflect.FieldDescriptor, v protoreflect.Value) bool {
+		secret := all || isSecret(fd)
+		switch {
+		case fd.IsMap():
+			v.Map().Range(func(k protoreflect.MapKey, v protoreflect.Value) bool {
+				if secret {
+					add(k.String())
+				}
+				collectValue(fd.MapValue(), v, secret, add)
+				return true
+			})
+		case fd.IsList():
+			for i := range v.List().Len() {
+				collectValue(fd, v.List().Get(i), secret, add)
+			}
+		default:
+			collectValue(fd, v, secret, add)
+		}
+		return true
+	})
+}
+
+func collectValue(fd protoreflect.FieldDescriptor, v protoreflect.Value, secret bool, add func(string)) {
+	switch {
+	case fd.Message() != nil:
+		collectSecrets(v.Message(), secret, add)
+	case !secret, fd.Kind() == protoreflect.BoolKind, fd.Kind() == protoreflect.EnumKind:
+	case fd.Kind() == protoreflect.BytesKind:
+		add(string(v.Bytes()))
+	default:
+		add(v.String())
+	}
+}
+
+func isSecret(fd protoreflect.FieldDescriptor) bool {
+	opts, ok := fd.Options().(*descriptorpb.FieldOptions)
+	return ok && opts.GetDebugRedact()
+}
