@@ -45,6 +45,7 @@ func Main[C any](name, description string, run func(context.Context, C, Deps) er
 func MainOf[C any](program settings.Program, run func(context.Context, C, Deps) error) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // the second signal meets the default: the end
+	tuneMemory(os.Getenv, machine())
 	os.Exit(start(ctx, program, run, os.Args[1:], os.Environ(), os.Stdout, os.Stderr))
 }
 

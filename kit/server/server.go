@@ -38,6 +38,7 @@ import (
 const (
 	maxStreams        = 1000             // concurrent calls on one connection
 	maxHeaderBytes    = 16 << 10         // of one call, uncompressed
+	streamWorkers     = 64               // goroutines that are kept, so that not every call grows a stack of its own; more calls get new ones
 	maxMessageBytes   = 4 << 20          // of one message, either way
 	connectionTimeout = 5 * time.Second  // for the handshake and the first words of HTTP/2
 	connectionIdle    = 15 * time.Minute // without a call; a client connects anew when it has one
@@ -131,6 +132,7 @@ func New(cfg Config, register func(grpc.ServiceRegistrar)) (*Server, error) {
 		grpc.UnknownServiceHandler(func(any, grpc.ServerStream) error { return errUnknownMethod }),
 		grpc.ForceServerCodecV2(newCodec()),
 		grpc.MaxConcurrentStreams(maxStreams),
+		grpc.NumStreamWorkers(streamWorkers),
 		grpc.MaxHeaderListSize(maxHeaderBytes),
 		grpc.MaxRecvMsgSize(maxMessageBytes),
 		grpc.MaxSendMsgSize(maxMessageBytes),

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math"
 	"slices"
 	"text/tabwriter"
 
@@ -61,13 +62,13 @@ func Median(name string, values []float64) Figure {
 
 // line is a figure as it is printed.
 type line struct {
-	Figure  string  `json:"figure"`
-	Value   float64 `json:"value"`
-	Unit    string  `json:"unit"`
-	Goal    string  `json:"goal"`
-	OK      bool    `json:"ok"`
-	Runs    int     `json:"runs"`
-	Command string  `json:"command"`
+	Figure  string   `json:"figure"`
+	Value   *float64 `json:"value"` // null for what is no number, such as a ratio to nothing
+	Unit    string   `json:"unit"`
+	Goal    string   `json:"goal"`
+	OK      bool     `json:"ok"`
+	Runs    int      `json:"runs"`
+	Command string   `json:"command"`
 }
 
 // Print writes the figures, as a table or as one JSON object a line. It returns an error for a figure without a goal and
@@ -85,7 +86,11 @@ func Print(w io.Writer, goals Goals, area string, figures []Figure, command stri
 		if g.Is == ">=" {
 			met = f.Value >= g.Bound
 		}
-		lines = append(lines, line{f.Name, f.Value, g.Unit, fmt.Sprintf("%s %g", g.Is, g.Bound), met, f.Runs, command})
+		value := &f.Value
+		if math.IsInf(f.Value, 0) || math.IsNaN(f.Value) {
+			value, met = nil, false
+		}
+		lines = append(lines, line{f.Name, value, g.Unit, fmt.Sprintf("%s %g", g.Is, g.Bound), met, f.Runs, command})
 	}
 	for name := range goals {
 		if len(name) > len(area) && name[:len(area)+1] == area+"." && !have[name] {
@@ -109,7 +114,11 @@ func Print(w io.Writer, goals Goals, area string, figures []Figure, command stri
 		if !l.OK {
 			verdict = "MISSED"
 		}
-		fmt.Fprintf(tw, "%s\t%.4g\t%s\t%s\t%s\t%d\t%s\n", l.Figure, l.Value, l.Unit, l.Goal, verdict, l.Runs, goals[l.Figure].What)
+		value := "none"
+		if l.Value != nil {
+			value = fmt.Sprintf("%.4g", *l.Value)
+		}
+		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\t%d\t%s\n", l.Figure, value, l.Unit, l.Goal, verdict, l.Runs, goals[l.Figure].What)
 	}
 	return tw.Flush()
 }

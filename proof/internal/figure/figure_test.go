@@ -1,6 +1,7 @@
 package figure_test
 
 import (
+	"math"
 	"strings"
 	"testing"
 
@@ -42,6 +43,16 @@ func TestAMissedGoalIsPrintedAsMissed(t *testing.T) {
 	want := `{"figure":"a.many","value":1.25,"unit":"ratio","goal":">= 2","ok":false,"runs":2,"command":"go run ./proof a"}`
 	if !strings.Contains(out.String(), want) {
 		t.Errorf("JSON:\n%s\nwant a line %s", out.String(), want)
+	}
+}
+
+func TestWhatIsNoNumberIsMissedAndSaidToBeNone(t *testing.T) {
+	figures := []figure.Figure{{Name: "a.fast", Value: math.Inf(-1)}, {Name: "a.many", Value: math.NaN()}}
+	for asJSON, want := range map[bool]string{true: `"value":null,"unit":"ms","goal":"<= 10","ok":false`, false: "none"} {
+		var out strings.Builder
+		if err := figure.Print(&out, goals(t), "a", figures, "", asJSON); err != nil || !strings.Contains(out.String(), want) {
+			t.Errorf("%v:\n%s\nwant %s", err, out.String(), want)
+		}
 	}
 }
 

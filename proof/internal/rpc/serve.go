@@ -60,7 +60,7 @@ func servePath(ctx context.Context, cfg pathConfig, deps kit.Deps) error {
 	defer stop(nil)
 	feed := newFeed()
 	h, err := kit.NewHost(ctx, kit.HostConfig{
-		Name: serverName, Listen: "127.0.0.1:0", Common: cfg.Common, Deps: deps,
+		Name: serverName, Listen: "127.0.0.1:0", Admin: "127.0.0.1:0", Common: cfg.Common, Deps: deps,
 	}, func(h *kit.Host) error {
 		key, err := token.ParseKey(cfg.KeyID, cfg.Key)
 		if err != nil {

@@ -101,7 +101,7 @@ func (r *run) birth(ctx context.Context, binary string, request *load.Request, r
 		return b, err
 	}
 	var log bytes.Buffer
-	cmd := exec.CommandContext(ctx, binary, "--listen", address, "--data", filepath.Join(r.dir, "data"), "--pki", filepath.Join(r.dir, "pki"))
+	cmd := exec.CommandContext(ctx, binary, "--listen", address, "--admin", "127.0.0.1:0", "--data", filepath.Join(r.dir, "data"), "--pki", filepath.Join(r.dir, "pki"))
 	cmd.Env = quiet(os.Environ())
 	cmd.Stderr = &log
 	if trace != nil {
