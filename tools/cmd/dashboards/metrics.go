@@ -10,9 +10,6 @@ const (
 	messagesOut  = "grpc_server_msg_sent_total"
 	ready        = "concordat_ready"
 	certNotAfter = "concordat_certificate_not_after_seconds"
-	eventLogLag  = "concordat_event_log_lag_seconds"
-	poolInUse    = "go_sql_in_use_connections"
-	poolMax      = "go_sql_max_open_connections"
 	cpuSeconds   = "process_cpu_seconds_total"
 	memoryBytes  = "process_resident_memory_bytes"
 	openFiles    = "process_open_fds"
@@ -50,9 +47,6 @@ func metrics() []metric {
 		{messagesOut, calls(), "messages that have gone out"},
 		{ready, []string{"service"}, "1 where every check of the service passes, 0 where one fails"},
 		{certNotAfter, []string{"service"}, "when the certificate in use ends, in seconds since 1970"},
-		{eventLogLag, []string{"service"}, "the age in seconds of the oldest event that has not been passed to subscribers; 0 where there is none"},
-		{poolInUse, []string{"db_name"}, "connections of a database pool that are in use"},
-		{poolMax, []string{"db_name"}, "the most connections that a database pool opens"},
 		{cpuSeconds, nil, "processor time of the process, in seconds"},
 		{memoryBytes, nil, "memory of the process, in bytes"},
 		{openFiles, nil, "open file descriptors of the process"},

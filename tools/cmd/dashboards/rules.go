@@ -150,9 +150,6 @@ func alerts() []rule {
 		alert("ConcordatDown", fmt.Sprintf("%s{%s} == 0", up, jobs), "1m", "page",
 			"{{ $labels.job }} on {{ $labels.instance }} does not answer",
 			"Prometheus cannot read /metrics on the admin port."),
-		alert("ConcordatEventLogLags", eventLogLag+" > 10", "2m", "ticket",
-			"Subscribers of {{ $labels.service }} are {{ $value | humanizeDuration }} behind",
-			"Events are stored and not passed on: watchers, and services that follow the log, see the past."),
 	)
 }
 
