@@ -242,6 +242,13 @@ func TestSecretsAreNeverWritten(t *testing.T) {
 	}
 	s.live(h, people[1])
 
+	metrics := scrape(t, h.find(`^ +admin +(http://\S+)`)[1]+"/metrics")
+	if !strings.Contains(metrics, `grpc_method="SignIn"`) {
+		t.Error("the metrics do not speak of the calls: they cannot tell")
+	}
+	s.look("the metrics", metrics)
+	s.lookForExact("the metrics", metrics)
+
 	if code := h.signal(syscall.SIGTERM); code != 0 {
 		t.Errorf("exit code %d", code)
 	}
@@ -269,6 +276,25 @@ func TestSecretsAreNeverWritten(t *testing.T) {
 		t.Errorf("%d files, and in none what is no secret and was stored: they cannot tell (%v)", files, err)
 	}
 	t.Logf("%d secret fields, %d secrets, %d calls, %d files", fields, len(s.secrets.places), s.calls, files)
+}
+
+// scrape returns what an HTTP address answers with 200.
+func scrape(t *testing.T, url string) string {
+	t.Helper()
+	req, err := http.NewRequestWithContext(within(t), http.MethodGet, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != http.StatusOK {
+		t.Fatalf("%s: %s, %v", url, resp.Status, err)
+	}
+	return string(body)
 }
 
 // plantIn makes calls with a secret in one field, in every form, and in one that is too long.
