@@ -1,4 +1,4 @@
-// Gateway is the edge: the one door through which people and scripts reach the services, as REST with JSON, Connect and
+// Command gateway is the edge: the one door through which people and scripts reach the services, as REST with JSON, Connect and
 // gRPC-Web on one listener and as gRPC on the other.
 package main
 
