@@ -135,10 +135,10 @@ func TestWhoGetsNoConnection(t *testing.T) {
 
 func TestAnAddressHasItsShareOfConnections(t *testing.T) {
 	h, address := onPort(t, echo.Handlers{}, func(o *kittest.Options) { o.ConnectionsPerAddress = 3 })
-	call := func() error {
+	call := func(ctx context.Context, opts ...grpc.CallOption) error {
 		conn := h.AsService("orders")
 		defer conn.Close()
-		return conn.Invoke(t.Context(), echo.Public, echo.Message("", ""), echo.Message("", ""))
+		return conn.Invoke(ctx, echo.Public, echo.Message("", ""), echo.Message("", ""), opts...)
 	}
 	var open []net.Conn
 	for range 3 {
@@ -146,18 +146,17 @@ func TestAnAddressHasItsShareOfConnections(t *testing.T) {
 		w.call(1, echo.Public, message(false, nil)).want(t, codes.OK)
 		open = append(open, w.conn)
 	}
-	if err := call(); err == nil {
+	if err := call(t.Context()); err == nil {
 		t.Error("a fourth connection is served")
 	}
 	if err := open[0].Close(); err != nil {
 		t.Fatal(err)
 	}
-	for end := time.Now().Add(5 * time.Second); ; time.Sleep(10 * time.Millisecond) {
-		if err := call(); err == nil {
-			break
-		} else if time.Now().After(end) {
-			t.Fatalf("with one of three closed: %v", err)
-		}
+	// The server learns of the close in its own time; the client tries to connect until it has.
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if err := call(ctx, grpc.WaitForReady(true)); err != nil {
+		t.Fatalf("with one of three closed: %v", err)
 	}
 	logged(t, h, "too many connections from one address")
 }
@@ -180,7 +179,7 @@ func TestThoseWhoConnectAndSayNothingHoldUpNobody(t *testing.T) {
 	}
 	before := measure()
 	const many = 500
-	var cut atomic.Int64
+	cut := make(chan struct{}, many)
 	for i := range many {
 		conn, err := net.Dial("tcp", address)
 		if err != nil {
@@ -194,7 +193,7 @@ func TestThoseWhoConnectAndSayNothingHoldUpNobody(t *testing.T) {
 		}
 		go func() {
 			_, _ = conn.Read(make([]byte, 1))
-			cut.Add(1)
+			cut <- struct{}{}
 		}()
 	}
 	logged(t, h, "too many handshakes at once")
@@ -211,9 +210,12 @@ func TestThoseWhoConnectAndSayNothingHoldUpNobody(t *testing.T) {
 		_ = fresh.Close()
 	}
 	// The oldest are cut at once where there are too many, and the rest when their time is over.
-	for end := time.Now().Add(15 * time.Second); cut.Load() < many; time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("%d of %d silent connections were closed", cut.Load(), many)
+	last := time.After(15 * time.Second)
+	for closed := range many {
+		select {
+		case <-cut:
+		case <-last:
+			t.Fatalf("%d of %d silent connections were closed", closed, many)
 		}
 	}
 }
@@ -228,11 +230,15 @@ func TestACertificateIsReplacedUnderLoadWithoutAFailedCall(t *testing.T) {
 	client := h.Identity("orders")
 	var mu sync.Mutex
 	shown := map[string]bool{}
+	news := make(chan struct{}, 100) // a certificate that was not seen before
 	config := client.ClientTLS("test")
 	verify := config.VerifyConnection
 	config.VerifyConnection = func(state tls.ConnectionState) error {
 		mu.Lock()
-		shown[state.PeerCertificates[0].SerialNumber.String()] = true
+		if serial := state.PeerCertificates[0].SerialNumber.String(); !shown[serial] {
+			shown[serial] = true
+			news <- struct{}{}
+		}
 		mu.Unlock()
 		return verify(state)
 	}
@@ -258,25 +264,36 @@ func TestACertificateIsReplacedUnderLoadWithoutAFailedCall(t *testing.T) {
 	for i := range 4 {
 		callers.Go(func() { caller(i > 0) })
 	}
-	swaps := 0
-	for end := time.Now().Add(4 * time.Second); time.Now().Before(end); swaps++ {
-		for _, name := range []string{"test", "orders"} {
-			if err := os.Remove(dev.Files(name).Cert); err != nil {
-				t.Fatal(err)
-			}
-			if err := dev.Ensure(t.Context(), name); err != nil {
-				t.Fatal(err)
+	defer func() {
+		stop()
+		callers.Wait()
+	}()
+	seen := func() {
+		t.Helper()
+		select {
+		case <-news:
+		case <-time.After(20 * time.Second):
+			t.Fatal("a new certificate is not used")
+		}
+	}
+	seen()
+	const turns, swaps = 4, 3
+	for range turns {
+		for range swaps { // more often than the files are looked at, which is once a second
+			for _, name := range []string{"test", "orders"} {
+				if err := os.Remove(dev.Files(name).Cert); err != nil {
+					t.Fatal(err)
+				}
+				if err := dev.Ensure(t.Context(), name); err != nil {
+					t.Fatal(err)
+				}
 			}
 		}
-		time.Sleep(250 * time.Millisecond)
+		seen()
 	}
 	stop()
 	callers.Wait()
-	// Files are looked at once a second.
-	if len(shown) < 3 {
-		t.Errorf("%d certificates were seen in %d swaps, want 3 at least", len(shown), swaps)
-	}
-	t.Logf("%d calls, %d swaps, %d certificates seen", calls.Load(), swaps, len(shown))
+	t.Logf("%d calls, %d swaps, %d certificates seen", calls.Load(), turns*swaps, len(shown))
 }
 
 // dialTLS returns a connection to the server of h with a TLS configuration of one's own.
@@ -315,7 +332,7 @@ func TestAStopUnderLoadLosesNoCallAndTellsEveryStream(t *testing.T) {
 	for range calls {
 		<-entered
 	}
-	var told atomic.Int64
+	told := make(chan struct{}, streams)
 	for i := range streams {
 		s := openStream(t, t.Context(), conns[i%len(conns)], echo.Watch, echo.Message("", ""))
 		if err := s.RecvMsg(echo.Message("", "")); err != nil {
@@ -327,16 +344,20 @@ func TestAStopUnderLoadLosesNoCallAndTellsEveryStream(t *testing.T) {
 				t.Errorf("a stream ended with %v %v", f, f.Metadata())
 				return
 			}
-			told.Add(1)
+			told <- struct{}{}
 		})
 	}
 	began := time.Now()
 	h.Begin()
-	for end := time.Now().Add(5 * time.Second); told.Load() < streams && time.Now().Before(end); {
-		time.Sleep(5 * time.Millisecond)
-	}
-	if told.Load() != streams {
-		t.Errorf("%d of %d streams were told where to resume while calls were in flight", told.Load(), streams)
+	patience := time.After(5 * time.Second)
+	for n := range streams {
+		select {
+		case <-told:
+			continue
+		case <-patience:
+			t.Errorf("%d of %d streams were told where to resume while calls were in flight", n, streams)
+		}
+		break
 	}
 	close(release)
 	wg.Wait()

@@ -2,6 +2,7 @@ package main_test
 
 import (
 	"context"
+	"database/sql"
 	"net"
 	"os"
 	"path/filepath"
@@ -14,6 +15,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
+	_ "modernc.org/sqlite" // what a killed process left is read from outside
 
 	authv1 "github.com/concordat-dev/concordat/gen/go/auth/v1"
 	paymentsv1 "github.com/concordat-dev/concordat/gen/go/payments/v1"
@@ -116,6 +118,7 @@ func TestWhatWasAcknowledgedSurvivesAKill(t *testing.T) {
 	if code := s.signal(syscall.SIGKILL); code != -1 {
 		t.Fatalf("exit code %d, want an end by the signal", code)
 	}
+	wantBooks(t, filepath.Join(dir, ".concordat", "payments", "payments.db"), 3000)
 
 	s = run(t, dir)
 	again := at(t, s.grpc)
@@ -159,6 +162,30 @@ func TestWhatWasAcknowledgedSurvivesAKill(t *testing.T) {
 	}
 	if code := s.signal(syscall.SIGTERM); code != 0 {
 		t.Errorf("exit code after SIGTERM with a stream open: %d", code)
+	}
+}
+
+// wantBooks reads the ledger that a killed process left, as the disk has it: every payment has two entries that sum to
+// zero, every balance is the sum of its entries, and the merchant was paid this much.
+func wantBooks(t *testing.T, path string, paid int64) {
+	t.Helper()
+	db, err := sql.Open("sqlite", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	for what, query := range map[string]string{
+		"payments without two entries that sum to zero": `SELECT count(*) FROM payments p WHERE (SELECT count(*) || '/' || total(amount) FROM entries e WHERE e.payment = p.seq) <> '2/0.0'`,
+		"balances that are not the sum of the entries":  `SELECT count(*) FROM accounts a WHERE balance <> (SELECT coalesce(sum(amount), 0) FROM entries e WHERE e.account = a.seq)`,
+	} {
+		var n int
+		if err := db.QueryRow(query).Scan(&n); err != nil || n != 0 {
+			t.Errorf("%d %s (%v)", n, what, err)
+		}
+	}
+	var balance int64
+	if err := db.QueryRow(`SELECT balance FROM accounts WHERE balance > 0`).Scan(&balance); err != nil || balance != paid {
+		t.Errorf("the merchant has %d (%v), want %d", balance, err, paid)
 	}
 }
 
@@ -323,8 +350,9 @@ func TestWhatKeepsItFromStartingIsOneLine(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer busy.Close()
-	locked := t.TempDir()
+	locked, newer := t.TempDir(), t.TempDir()
 	run(t, locked)
+	kittest.NewerDatabase(t, filepath.Join(newer, ".concordat", "users"), "users.db", "users")
 	for name, tc := range map[string]struct {
 		dir  string
 		args []string
@@ -335,6 +363,7 @@ func TestWhatKeepsItFromStartingIsOneLine(t *testing.T) {
 		"a busy port":                     {t.TempDir(), []string{"--users-listen=" + busy.Addr().String()}, 1, "--users-listen"},
 		"a directory that is a file":      {t.TempDir(), []string{"--dir=file"}, 1, "file"},
 		"a locked directory":              {locked, nil, 1, "--users-data"},
+		"a newer schema":                  {newer, nil, 1, "--users-data"},
 		"--demo-at without --demo":        {t.TempDir(), []string{"--demo-at=127.0.0.1:1"}, 2, "--demo-at"},
 		"beyond loopback, no certificate": {t.TempDir(), []string{"--gateway-http=0.0.0.0:0"}, 2, "--gateway-http"},
 	} {

@@ -12,7 +12,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"testing/fstest"
 	"time"
 
 	"google.golang.org/grpc"
@@ -25,7 +24,6 @@ import (
 	usersv1 "github.com/concordat-dev/concordat/gen/go/users/v1"
 	"github.com/concordat-dev/concordat/kit"
 	"github.com/concordat-dev/concordat/kit/clock"
-	"github.com/concordat-dev/concordat/kit/eventlog"
 	"github.com/concordat-dev/concordat/kit/kittest"
 	"github.com/concordat-dev/concordat/kit/pki"
 	"github.com/concordat-dev/concordat/kit/settings"
@@ -246,18 +244,7 @@ func TestAServiceThatCannotStartSaysWhyInOneLine(t *testing.T) {
 			}
 		}, nil, "--data: "},
 		{"a data directory of a newer version", func(t *testing.T, cfg *app.Config) {
-			db, err := sqldb.Open(t.Context(), sqldb.Options{
-				Dir: cfg.Data, File: "users.db", Clock: clock.System(),
-				Migrations: []sqldb.Set{eventlog.Migrations(), {Name: "users", FS: fstest.MapFS{
-					"00999_future.sql": {Data: []byte("-- +goose Up\nCREATE TABLE future (id INTEGER PRIMARY KEY);\n")},
-				}}},
-			})
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := db.Close(); err != nil {
-				t.Fatal(err)
-			}
+			kittest.NewerDatabase(t, cfg.Data, "users.db", "users")
 		}, sqldb.ErrNewerSchema, "--data: "},
 		{"a certificate that is not there", func(t *testing.T, cfg *app.Config) {
 			cfg.TLSCA, cfg.TLSCert, cfg.TLSKey = cfg.Data+".ca", cfg.Data+".pem", cfg.Data+".key"

@@ -15,7 +15,6 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	authv1 "github.com/concordat-dev/concordat/gen/go/auth/v1"
-	policyv1 "github.com/concordat-dev/concordat/gen/go/policy/v1"
 	"github.com/concordat-dev/concordat/kit/clock/clocktest"
 	"github.com/concordat-dev/concordat/kit/id"
 	"github.com/concordat-dev/concordat/kit/kittest"
@@ -203,26 +202,7 @@ func TestEveryDeclaredMethodIsOverridden(t *testing.T) {
 
 func TestEveryReasonOfTheDomainIsInTheContractAndEveryOneOfTheContractIsUsed(t *testing.T) {
 	t.Parallel()
-	ours := authv1.File_auth_v1_error_reason_proto.Enums().ByName("ErrorReason")
-	all := policyv1.File_policy_v1_error_reason_proto.Enums().ByName("ErrorReason")
-	used := map[protoreflect.Name]bool{"ERROR_REASON_UNSPECIFIED": true}
-	for _, f := range auth.Faults() {
-		name := protoreflect.Name("ERROR_REASON_" + f.Reason())
-		enum := ours
-		if f.Domain() == "policy.v1" {
-			enum = all
-		} else {
-			used[name] = true
-		}
-		if enum.Values().ByName(name) == nil {
-			t.Errorf("%s has no value %s", enum.FullName(), name)
-		}
-	}
-	for i := range ours.Values().Len() {
-		if name := ours.Values().Get(i).Name(); !used[name] {
-			t.Errorf("nothing is answered with %s", name)
-		}
-	}
+	kittest.WantReasons(t, authv1.File_auth_v1_error_reason_proto.Enums().ByName("ErrorReason"), auth.Faults())
 }
 
 func TestTheValuesOfTheDomainAreThoseOfTheContract(t *testing.T) {
