@@ -223,11 +223,8 @@ func TestThoseWhoConnectAndSayNothingHoldUpNobody(t *testing.T) {
 func TestACertificateIsReplacedUnderLoadWithoutAFailedCall(t *testing.T) {
 	dir := t.TempDir()
 	h, _ := onPort(t, echo.Handlers{}, func(o *kittest.Options) { o.Dir = dir })
-	dev, err := pki.NewDevelopment(dir, "concordat", clock.System())
-	if err != nil {
-		t.Fatal(err)
-	}
 	client := h.Identity("orders")
+	swap := swapper(t, dir)
 	var mu sync.Mutex
 	shown := map[string]bool{}
 	news := make(chan struct{}, 100) // a certificate that was not seen before
@@ -281,12 +278,7 @@ func TestACertificateIsReplacedUnderLoadWithoutAFailedCall(t *testing.T) {
 	for range turns {
 		for range swaps { // more often than the files are looked at, which is once a second
 			for _, name := range []string{"test", "orders"} {
-				if err := os.Remove(dev.Files(name).Cert); err != nil {
-					t.Fatal(err)
-				}
-				if err := dev.Ensure(t.Context(), name); err != nil {
-					t.Fatal(err)
-				}
+				swap(name)
 			}
 		}
 		seen()
@@ -294,6 +286,37 @@ func TestACertificateIsReplacedUnderLoadWithoutAFailedCall(t *testing.T) {
 	stop()
 	callers.Wait()
 	t.Logf("%d calls, %d swaps, %d certificates seen", calls.Load(), turns*swaps, len(shown))
+}
+
+// swapper returns what replaces the certificate of a name in dir by a new one of the same authority, as a rotation does it:
+// each file in one step, the key before the certificate, so that for a moment they do not belong together.
+func swapper(t *testing.T, dir string) func(name string) {
+	t.Helper()
+	made := t.TempDir()
+	for _, file := range []string{"ca.pem", "ca.key"} {
+		text, err := os.ReadFile(filepath.Join(dir, file))
+		if err == nil {
+			err = os.WriteFile(filepath.Join(made, file), text, 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	dev, err := pki.NewDevelopment(made, "concordat", clock.System())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return func(name string) {
+		t.Helper()
+		if err := dev.Ensure(t.Context(), name); err != nil {
+			t.Fatal(err)
+		}
+		for _, file := range []string{name + ".key", name + ".pem"} {
+			if err := os.Rename(filepath.Join(made, file), filepath.Join(dir, file)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
 }
 
 // dialTLS returns a connection to the server of h with a TLS configuration of one's own.
