@@ -13,6 +13,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"github.com/concordat-dev/concordat/proof/internal/conformance"
 	"github.com/concordat-dev/concordat/proof/internal/figure"
 	"github.com/concordat-dev/concordat/proof/internal/rpc"
 	"github.com/concordat-dev/concordat/proof/internal/start"
@@ -22,19 +23,22 @@ import (
 var goalsText []byte
 
 type options struct {
-	Area    string `arg:"" enum:"${areas}" help:"What to measure: rpc (the request path beside stock grpc-go), start (from exec to healthy)."`
+	Area    string `arg:"" enum:"${areas}" help:"What to measure: rpc (the request path beside stock grpc-go), faults (gRPC and HTTP/2 as others understand them), start (from exec to healthy)."`
 	JSON    bool   `name:"json" help:"Print one JSON object a line instead of a table."`
-	Quick   bool   `help:"Fewer rounds: to see that it works, not to quote."`
+	Quick   bool   `help:"Fewer rounds or cases: to see that it works, not to quote."`
 	Profile string `help:"rpc: write profiles of the path under load into this directory." type:"existingdir"`
 	Root    string `help:"The repository." default:"." type:"existingdir"`
 }
 
 // areas are the first parts of the names of the figures.
-func areas() []string { return []string{"rpc", "start"} }
+func areas() []string { return []string{"rpc", "faults", "start"} }
 
 func main() {
 	if variant := os.Getenv(rpc.Variable); variant != "" {
 		os.Exit(rpc.Serve(variant)) // a server that the area rpc measures
+	}
+	if role := os.Getenv(conformance.Variable); role != "" {
+		os.Exit(conformance.Serve(role)) // a server or a client of the area faults
 	}
 	var opts options
 	kong.Parse(&opts, kong.Name("proof"), kong.Description("Measure what we claim."),
@@ -63,8 +67,11 @@ func run(ctx context.Context, opts options) error {
 
 // measure returns the figures of the area; detail gets what stands behind them.
 func measure(ctx context.Context, opts options, detail io.Writer) ([]figure.Figure, error) {
-	if opts.Area == "rpc" {
+	switch opts.Area {
+	case "rpc":
 		return rpc.Measure(ctx, rpc.Options{Root: opts.Root, Quick: opts.Quick, Profile: opts.Profile, Detail: detail})
+	case "faults":
+		return conformance.Measure(ctx, conformance.Options{Quick: opts.Quick, Detail: detail})
 	}
 	runs := 7
 	if opts.Quick {

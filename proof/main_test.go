@@ -10,12 +10,16 @@ import (
 	"testing"
 	"time"
 
+	"github.com/concordat-dev/concordat/proof/internal/conformance"
 	"github.com/concordat-dev/concordat/proof/internal/figure"
 	"github.com/concordat-dev/concordat/proof/internal/rpc"
 )
 
-// TestMain is also the main function of the servers that the area rpc measures.
+// TestMain is also the main function of the servers that are measured, and of the clients that are processes.
 func TestMain(m *testing.M) {
+	if role := os.Getenv(conformance.Variable); role != "" {
+		os.Exit(conformance.Serve(role))
+	}
 	if variant := os.Getenv(rpc.Variable); variant != "" {
 		os.Exit(rpc.Serve(variant))
 	}
@@ -79,6 +83,31 @@ func TestTheRequestPathIsMeasured(t *testing.T) {
 		t.Errorf("not printed: %v", slices.Sorted(maps.Keys(all)))
 	}
 	for _, part := range []string{"unary calls", "stock chain", "messages of 100 bytes", "subscribers", "× the load", "users from exec"} {
+		if !strings.Contains(detail.String(), part) {
+			t.Errorf("what stands behind the figures does not speak of %q:\n%s", part, detail.String())
+		}
+	}
+}
+
+// Which cases pass is for the tests of the package conformance to say: here, that all figures of the area are printed.
+func TestTheFaultsAreMeasured(t *testing.T) {
+	t.Setenv("GORACE", os.Getenv("GORACE")+" atexit_sleep_ms=0") // else each process of a case would end with a second's sleep
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	var detail, out strings.Builder
+	figures, err := measure(ctx, options{Area: "faults", Quick: true}, &detail)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, detail.String())
+	}
+	if err := figure.Print(&out, goals(t), "faults", figures, "go run ./proof faults", true); err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range figures {
+		if strings.HasSuffix(f.Name, "_passed") && f.Value < 10 {
+			t.Errorf("%s is %v:\n%s", f.Name, f.Value, detail.String())
+		}
+	}
+	for _, part := range []string{"large_unary", "compute_engine_creds", "h2spec"} {
 		if !strings.Contains(detail.String(), part) {
 			t.Errorf("what stands behind the figures does not speak of %q:\n%s", part, detail.String())
 		}
