@@ -15,6 +15,7 @@ import (
 	"github.com/concordat-dev/concordat/kit/pki"
 	"github.com/concordat-dev/concordat/kit/server"
 	"github.com/concordat-dev/concordat/kit/settings"
+	"github.com/concordat-dev/concordat/kit/telemetry"
 	"github.com/concordat-dev/concordat/kit/token"
 )
 
@@ -41,6 +42,8 @@ type Host struct {
 	Identity *pki.Identity
 	// NewID makes the ids of the service's things.
 	NewID func() string
+	// Signals is the service's part of the telemetry: what its calls to others (client.Config) and its metrics are told by.
+	Signals *telemetry.Service
 
 	cfg      HostConfig
 	listener net.Listener
@@ -76,6 +79,9 @@ func (h *Host) make(ctx context.Context, build func(*Host) error) (err error) {
 		}
 		h.Telemetry = h.own.Telemetry
 		h.OnClose(h.own.Close) // first added, last called
+	}
+	if h.Signals, err = h.Telemetry.Service(h.cfg.Name); err != nil {
+		return err
 	}
 	if h.Identity, err = h.cfg.Common.Identity(ctx, h.cfg.Name, h.Clock, h.Log); err != nil {
 		return err

@@ -25,9 +25,10 @@ import (
 	"github.com/concordat-dev/concordat/kit/grpcfault"
 	"github.com/concordat-dev/concordat/kit/pki"
 	"github.com/concordat-dev/concordat/kit/policy"
+	"github.com/concordat-dev/concordat/kit/telemetry"
 )
 
-// Config is what a connection needs; every field but Token and Options is required.
+// Config is what a connection needs; every field but Token, Telemetry and Options is required.
 type Config struct {
 	// Target is where the service is: "dns:///users.default.svc:50052", host:port, or the replicas one by one,
 	// "static:///host1:50052,host2:50052".
@@ -41,6 +42,9 @@ type Config struct {
 	// Token returns the access token that goes with each call to a method for users; see Token. Nil where the caller is
 	// a service and nobody else. Other methods get none: a method for services alone refuses a call with a token.
 	Token credentials.PerRPCCredentials
+	// Telemetry is that of the service that calls: its metrics count the calls, and its traces have a span for each that is
+	// made within one that is recorded. Nil means that nobody is told; a trace goes on all the same.
+	Telemetry *telemetry.Service
 	// Options are added last.
 	Options []grpc.DialOption
 }
@@ -62,6 +66,9 @@ func Dial(cfg Config) (*grpc.ClientConn, error) {
 	}
 	build, _ := debug.ReadBuildInfo() // nil without modules
 	c := newCaller(table, cfg.Server, agent(cfg.Identity.Name(), build), cfg.Token)
+	if c.observer, err = newObserver(cfg.Telemetry, table, cfg.Target, cfg.Server); err != nil {
+		return nil, fmt.Errorf("telemetry of calls to %s: %w", cfg.Server, err)
+	}
 	conn, err := grpc.NewClient(cfg.Target, append([]grpc.DialOption{
 		grpc.WithResolvers(static{authority: cfg.Server}),
 		grpc.WithTransportCredentials(credentials.NewTLS(cfg.Identity.ClientTLS(cfg.Server))),
@@ -100,6 +107,7 @@ type caller struct {
 	agent    string // what we say of ourselves
 	options  map[string][]grpc.CallOption
 	throttle *throttle // of hedges; nil where no method has any
+	observer *observer // nil where nobody is told of calls
 }
 
 func newCaller(table policy.Table, server, agent string, token credentials.PerRPCCredentials) *caller {
@@ -119,6 +127,13 @@ func newCaller(table policy.Table, server, agent string, token credentials.PerRP
 }
 
 func (c *caller) unary(ctx context.Context, method string, req, resp any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+	ctx, o := c.observer.begin(ctx, method)
+	err := c.call(ctx, o, method, req, resp, conn, invoke, opts)
+	o.end(err)
+	return err
+}
+
+func (c *caller) call(ctx context.Context, o *observation, method string, req, resp any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, opts []grpc.CallOption) error {
 	m := c.table[method] // nil for what is no method of ours
 	if err := admit(ctx); err != nil {
 		return err
@@ -126,29 +141,44 @@ func (c *caller) unary(ctx context.Context, method string, req, resp any, conn *
 	if err := checkKey(m, req); err != nil {
 		return err
 	}
-	ctx, opts = c.outgoing(ctx), c.with(method, opts)
+	ctx, opts = c.outgoing(ctx), o.with(c.with(method, opts))
+	o.sent()
+	var err error
 	if msg, ok := resp.(protoMessage); ok && m != nil && m.Hedge != nil {
-		return c.fault(c.hedge(ctx, m, msg, func(ctx context.Context, resp protoMessage, opts []grpc.CallOption) error {
+		err = c.hedge(ctx, m, msg, func(ctx context.Context, resp protoMessage, opts []grpc.CallOption) error {
 			return invoke(ctx, method, req, resp, conn, opts...)
-		}, opts))
+		}, opts)
+	} else {
+		err = c.throttle.counted(invoke(ctx, method, req, resp, conn, opts...))
 	}
-	return c.fault(c.throttle.counted(invoke(ctx, method, req, resp, conn, opts...)))
+	if err == nil {
+		o.received()
+	}
+	return c.fault(err)
 }
 
 func (c *caller) stream(ctx context.Context, desc *grpc.StreamDesc, conn *grpc.ClientConn, method string, open grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+	ctx, o := c.observer.begin(ctx, method)
 	if err := admit(ctx); err != nil {
+		o.end(err)
 		return nil, err
 	}
-	s := &clientStream{caller: c, cancel: func() {}}
+	s := &clientStream{caller: c, observation: o, cancel: func() {}}
 	if m := c.table[method]; m != nil && m.Retry != nil && m.Key != nil {
 		s.keyed = m
 		ctx, s.cancel = context.WithCancel(ctx)
 	}
+	opts = o.with(c.with(method, opts))
+	if o != nil {
+		opts = append(opts[:len(opts):len(opts)], grpc.OnFinish(s.finished))
+	}
 	// A service config's timeout would end a stream for good; its life is the server's to bound.
 	var err error
-	if s.ClientStream, err = open(c.outgoing(ctx), desc, conn, method, c.with(method, opts)...); err != nil {
+	if s.ClientStream, err = open(c.outgoing(ctx), desc, conn, method, opts...); err != nil {
 		s.cancel()
-		return nil, c.fault(err)
+		err = c.fault(err)
+		o.end(err)
+		return nil, err
 	}
 	return s, nil
 }

@@ -17,7 +17,8 @@ type clientStream struct {
 	keyed  *policy.Method // not nil where each message must carry its key
 	cancel func()         // ends the call of a keyed stream
 
-	refused atomic.Pointer[error] // why a message was not sent, which ended the call
+	observation *observation
+	refused     atomic.Pointer[error] // why a message was not sent, which ended the call
 }
 
 func (s *clientStream) SendMsg(m any) error {
@@ -26,12 +27,17 @@ func (s *clientStream) SendMsg(m any) error {
 		s.cancel()
 		return err
 	}
-	return s.caller.fault(s.ClientStream.SendMsg(m))
+	err := s.ClientStream.SendMsg(m)
+	if err == nil {
+		s.observation.sent()
+	}
+	return s.caller.fault(err)
 }
 
 func (s *clientStream) RecvMsg(m any) error {
 	err := s.ClientStream.RecvMsg(m)
 	if err == nil {
+		s.observation.received()
 		return nil
 	}
 	s.cancel()
@@ -46,4 +52,12 @@ func (s *clientStream) CloseSend() error { return s.caller.fault(s.ClientStream.
 func (s *clientStream) Header() (metadata.MD, error) {
 	md, err := s.ClientStream.Header()
 	return md, s.caller.fault(err)
+}
+
+// finished is called by grpc-go when the call has ended, from whichever side.
+func (s *clientStream) finished(err error) {
+	if refused := s.refused.Load(); refused != nil {
+		err = *refused
+	}
+	s.observation.end(err)
 }

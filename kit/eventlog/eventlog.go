@@ -118,6 +118,9 @@ type Watch struct {
 	// Token is where to resume: right after its position. Empty means: what is committed after Subscribe has
 	// returned.
 	Token string
+	// Since is where to begin without a Token, as far back as the log goes: right after the last event that happened
+	// before it. Zero means with what is committed after Subscribe has returned.
+	Since time.Time
 	// Match says whether the subscriber wants an event; nil means all. It is called for every event, by the one
 	// goroutine that serves all subscribers: it must be quick, must not block and must not change the event.
 	Match func(Event) bool

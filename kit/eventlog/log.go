@@ -8,6 +8,7 @@ import (
 	"io"
 	"math"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/concordat-dev/concordat/kit/clock"
@@ -31,6 +32,7 @@ type Log struct {
 	tokens signer
 
 	wake chan struct{} // holds a value when there may be something to read
+	cut  atomic.Int64  // subscriptions that did not keep up
 
 	mu      sync.Mutex
 	last    int64 // up to here the live subscriptions have been served

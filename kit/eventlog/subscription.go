@@ -2,8 +2,10 @@ package eventlog
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"sync"
+	"time"
 
 	"github.com/concordat-dev/concordat/kit/fault"
 	"github.com/concordat-dev/concordat/kit/sqldb"
@@ -40,14 +42,14 @@ func (l *Log) Subscribe(ctx context.Context, w Watch) (*Subscription, error) {
 	}
 	var trimmed, head int64
 	err := l.db.Read(ctx, func(q sqldb.Querier) (err error) {
-		trimmed, head, err = bounds(ctx, q)
+		if trimmed, head, err = bounds(ctx, q); err != nil || w.Token != "" {
+			return err
+		}
+		after, err = since(ctx, q, w.Since, trimmed, head)
 		return err
 	})
 	if err != nil {
 		return nil, err
-	}
-	if w.Token == "" {
-		after = head
 	}
 	// A position that the log has not reached yet is of a history that was lost, such as by a restored backup.
 	if foreign || after < trimmed || after > head {
@@ -66,6 +68,18 @@ func (l *Log) Subscribe(ctx context.Context, w Watch) (*Subscription, error) {
 		return nil, err
 	}
 	return s, nil
+}
+
+// since returns the position right after the last event that happened before t, for a zero t the head of the log.
+func since(ctx context.Context, q sqldb.Querier, t time.Time, trimmed, head int64) (after int64, err error) {
+	if t.IsZero() {
+		return head, nil
+	}
+	err = q.QueryRowContext(ctx, `SELECT seq FROM event_log WHERE at < $1 ORDER BY seq DESC LIMIT 1`, t.UnixMicro()).Scan(&after)
+	if errors.Is(err, sql.ErrNoRows) {
+		return trimmed, nil
+	}
+	return after, err
 }
 
 // Next returns the next event that matches, and the token to resume right after it. It waits until there is one or
@@ -212,6 +226,7 @@ func (s *Subscription) offer(p page) bool {
 		if s.queue.len() >= s.log.buffer {
 			s.seen = e.Seq - 1 // what came before e did not match or is in the queue
 			s.end = ErrSlowConsumer
+			s.log.cut.Add(1)
 			s.notify()
 			return false
 		}

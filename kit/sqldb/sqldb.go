@@ -121,7 +121,8 @@ type DB struct {
 
 	// turn holds one token, which a Write takes. Goroutines that wait on a channel are served in the order in
 	// which they came.
-	turn chan struct{}
+	turn  chan struct{}
+	turns turns // the waits for it
 
 	mu     sync.Mutex
 	users  sync.WaitGroup // Reads, Writes and Healthys under way; Add only under mu while not closed
@@ -169,10 +170,8 @@ func (db *DB) Write(ctx context.Context, fn func(tx *Tx) error) error {
 	}
 	defer db.users.Done()
 
-	select {
-	case db.turn <- struct{}{}:
-	case <-ctx.Done():
-		return fmt.Errorf("wait for the writer: %w", ctx.Err())
+	if err := db.takeTurn(ctx); err != nil {
+		return err
 	}
 	defer db.endTurn()
 	if err := db.beginTurn(); err != nil {

@@ -93,6 +93,7 @@ func (s *Service) Begin(ctx context.Context, t *Trace, m *Method, at time.Time) 
 		sampled = s.t.sampler.root(t.id)
 	}
 	if !sampled {
+		t.flags &^= trace.FlagsSampled // whoever is called from here follows, whatever the caller wanted
 		return ctx
 	}
 	return s.record(ctx, t, m, at)

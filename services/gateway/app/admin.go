@@ -33,11 +33,7 @@ func (a *App) operate() error {
 		}
 		return d
 	}
-	t, err := a.deps.Telemetry.Service(kit.Edge)
-	if err != nil {
-		return err
-	}
-	err = errors.Join(t.Contract(a.digest), t.Certificate(a.identity.NotAfter), t.Ready(func() bool {
+	err := errors.Join(a.signals.Contract(a.digest), a.signals.Certificate(a.identity.NotAfter), a.signals.Ready(func() bool {
 		return !slices.ContainsFunc(a.Checks(), func(c admin.Check) bool { return c.Err != nil })
 	}))
 	if err != nil {

@@ -24,6 +24,7 @@ import (
 	"github.com/concordat-dev/concordat/kit/id"
 	"github.com/concordat-dev/concordat/kit/pki"
 	"github.com/concordat-dev/concordat/kit/settings"
+	"github.com/concordat-dev/concordat/kit/telemetry"
 	"github.com/concordat-dev/concordat/services/gateway/internal/contract"
 	"github.com/concordat-dev/concordat/services/gateway/internal/edge"
 	"github.com/concordat-dev/concordat/services/gateway/internal/forward"
@@ -36,7 +37,8 @@ type App struct {
 	deps      kit.Deps
 	identity  *pki.Identity
 	own       *kit.Operations // nil where the process has them
-	digest    func() string   // of the contract
+	signals   *telemetry.Service
+	digest    func() string // of the contract
 	contract  *contract.Contract
 	upstreams *upstream.Set
 	forwarder *forward.Forwarder
@@ -78,6 +80,9 @@ func (a *App) build(ctx context.Context) (err error) {
 		}
 		a.deps.Telemetry = a.own.Telemetry
 	}
+	if a.signals, err = a.deps.Telemetry.Service(kit.Edge); err != nil {
+		return err
+	}
 	if a.identity, err = a.cfg.Common.Identity(ctx, kit.Edge, a.deps.Clock, a.deps.Log); err != nil {
 		return err
 	}
@@ -85,15 +90,17 @@ func (a *App) build(ctx context.Context) (err error) {
 		contract.Auth: a.cfg.Auth, contract.Users: a.cfg.Users, contract.Payments: a.cfg.Payments,
 	}
 	if a.upstreams, err = upstream.Dial(upstream.Config{
-		Contract: a.contract, Targets: targets, Identity: a.identity, Clock: a.deps.Clock, Log: a.deps.Log,
+		Contract: a.contract, Targets: targets, Identity: a.identity, Telemetry: a.signals, Clock: a.deps.Clock, Log: a.deps.Log,
 	}); err != nil {
 		return err
 	}
 	newID := id.Generator(a.deps.Clock, a.deps.Random)
-	a.forwarder = forward.New(forward.Config{
+	if a.forwarder, err = forward.New(forward.Config{
 		Contract: a.contract, Conn: a.upstreams.Conn, Proxies: forward.Proxies(a.cfg.TrustedProxy),
-		Log: a.deps.Log, Clock: a.deps.Clock, NewID: newID,
-	})
+		Telemetry: a.signals, Log: a.deps.Log, Clock: a.deps.Clock, NewID: newID,
+	}); err != nil {
+		return err
+	}
 	reflection, err := forward.NewReflection(a.contract)
 	if err != nil {
 		return err
@@ -114,7 +121,7 @@ func (a *App) build(ctx context.Context) (err error) {
 		Draining: func() bool { return a.draining.Err() != nil },
 		OpenAPI:  gen.OpenAPI, Issuer: a.cfg.Issuer, Page: a.page(targets),
 		AllowedOrigins: a.cfg.AllowedOrigin, MaxBodyBytes: a.cfg.MaxBody, Secure: a.secure,
-		Log: a.deps.Log, Clock: a.deps.Clock, NewID: newID,
+		Telemetry: a.signals, Log: a.deps.Log, Clock: a.deps.Clock, NewID: newID,
 	})
 	if err != nil {
 		return err

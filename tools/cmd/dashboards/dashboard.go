@@ -194,6 +194,8 @@ func renderDashboard(services []service) ([]byte, error) {
 	}
 	d.Panels = append(d.Panels, overview(l)...)
 	d.Panels = append(d.Panels, saturation(l)...)
+	d.Panels = append(d.Panels, data(l)...)
+	d.Panels = append(d.Panels, between(l)...)
 	for _, s := range services {
 		d.Panels = append(d.Panels, methodRow(l, s))
 	}
@@ -256,6 +258,45 @@ func saturation(l *layout) []*panel {
 			query{fmt.Sprintf("%s / %s", of(openFiles), of(maxFiles)), "{{job}} {{instance}}"}), third, height),
 		l.place(graph("Certificates", "How long they are still good.", "s",
 			query{fmt.Sprintf("%s{%s} - time()", certNotAfter, chosen), "{{service}} {{instance}}"}), third, height),
+	}
+}
+
+// data is how far the event logs are behind, and how busy the databases are.
+func data(l *layout) []*panel {
+	const third = 8
+	of := func(name string) string { return fmt.Sprintf("%s{%s}", name, chosen) }
+	rate := func(name string) string { return fmt.Sprintf("rate(%s[$__rate_interval])", of(name)) }
+	return []*panel{
+		l.row("Data", false),
+		l.place(graph("Event log: behind", "How long ago the oldest event happened that is committed and that subscribers have not been given.", "s",
+			query{of(logBehind), "{{service}} {{instance}}"}), third, height),
+		l.place(graph("Event log: lag", "How many events those are.", "none", query{of(logLag), "{{service}} {{instance}}"}), third, height),
+		l.place(graph("Event log: subscribers", "And how many a second are cut because they do not keep up.", "none",
+			query{"sum by (service) (" + of(subscribers) + ")", "{{service}}"},
+			query{"sum by (service) (" + rate(subsCut) + ")", "{{service}} cut"}), third, height),
+		l.place(graph("Database: connections", "The share of each pool that is in use.", "percentunit",
+			query{of(dbInUse) + " / " + of(dbMax), "{{db_name}} {{pool}} {{instance}}"}), third, height),
+		l.place(graph("Database: waiting", "How long one waits for a connection, or for the turn to write.", "s",
+			query{rate(dbWaited) + " / " + rate(dbWaits), "{{db_name}} {{pool}} {{instance}}"}), third, height),
+		l.place(graph("Database: writers", "Writes that wait for their turn.", "none", query{of(dbQueue), "{{db_name}} {{instance}}"}), third, height),
+	}
+}
+
+// between is what goes through the edge and between the services.
+func between(l *layout) []*panel {
+	const half = 12
+	return []*panel{
+		l.row("Edge, and calls between services", false),
+		l.place(graph("Protocols", "Calls through the edge, by what the caller speaks.", "reqps",
+			query{fmt.Sprintf("sum by (protocol) (rate(%s{%s}[$__rate_interval]))", edgeCalls, ours), "{{protocol}}"}), half, height),
+		l.place(graph("Requests that became no call", "By what the caller speaks and HTTP status; page is a document of the edge.", "reqps",
+			query{"sum by (protocol, status) (rate(" + edgeRequests + "[$__rate_interval]))", "{{protocol}} {{status}}"}), half, height),
+		l.place(graph("Calls made: errors", "The share of calls to others that failed for a reason of theirs, by who calls and who is called.", "percentunit",
+			query{fmt.Sprintf(`sum by (service, grpc_service) (rate(%[1]s{%[2]s, grpc_code=~"%[3]s"}[$__rate_interval])) / sum by (service, grpc_service) (rate(%[1]s{%[2]s}[$__rate_interval]))`,
+				callsMade, chosen, streamErrorCodes+"|Unavailable"), "{{service}} to {{grpc_service}}"}), half, height),
+		l.place(graph("Calls made: p99", "Of calls that are no streams, repetitions included.", "s",
+			query{fmt.Sprintf(`histogram_quantile(0.99, sum by (service, grpc_service, le) (rate(%s{%s, grpc_type="unary"}[$__rate_interval])))`, madeSeconds, chosen),
+				"{{service}} to {{grpc_service}}"}), half, height),
 	}
 }
 

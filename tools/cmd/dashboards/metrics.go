@@ -8,6 +8,20 @@ const (
 	callSeconds  = "grpc_server_handling_seconds_bucket"
 	messagesIn   = "grpc_server_msg_received_total"
 	messagesOut  = "grpc_server_msg_sent_total"
+	callsMade    = "grpc_client_handled_total"
+	madeSeconds  = "grpc_client_handling_seconds_bucket"
+	edgeCalls    = "concordat_edge_calls_total"
+	edgeRequests = "concordat_edge_requests_total"
+	logLag       = "concordat_eventlog_lag_events"
+	logBehind    = "concordat_eventlog_lag_seconds"
+	logReadable  = "concordat_eventlog_readable"
+	subscribers  = "concordat_eventlog_subscribers"
+	subsCut      = "concordat_eventlog_subscribers_cut_total"
+	dbMax        = "go_sql_max_open_connections"
+	dbInUse      = "go_sql_in_use_connections"
+	dbWaited     = "go_sql_wait_duration_seconds_total"
+	dbWaits      = "go_sql_wait_count_total"
+	dbQueue      = "concordat_sql_writers_waiting"
 	ready        = "concordat_ready"
 	certNotAfter = "concordat_certificate_not_after_seconds"
 	cpuSeconds   = "process_cpu_seconds_total"
@@ -39,12 +53,27 @@ func metrics() []metric {
 	calls := func(more ...string) []string {
 		return append([]string{"service", "grpc_type", "grpc_service", "grpc_method"}, more...)
 	}
+	pool := []string{"service", "db_name", "pool"}
 	return []metric{
 		{startedCalls, calls(), "calls that have begun"},
 		{handledCalls, calls("grpc_code"), "calls that have ended, by their code"},
 		{callSeconds, calls("le"), "how long calls took, in seconds"},
 		{messagesIn, calls(), "messages that have come"},
 		{messagesOut, calls(), "messages that have gone out"},
+		{callsMade, calls("grpc_code"), "calls that the service has made to others and that have ended, by their code"},
+		{madeSeconds, calls("le"), "how long calls to others took, repetitions included, in seconds"},
+		{edgeCalls, []string{"service", "protocol", "grpc_service", "grpc_method", "grpc_code"}, "calls through the edge that have ended, by what the caller spoke"},
+		{edgeRequests, []string{"service", "protocol", "status"}, "HTTP requests that did not become a call, by their status"},
+		{logLag, []string{"service"}, "events that are committed and not yet read for subscribers"},
+		{logBehind, []string{"service"}, "how long ago the oldest of them happened, in seconds"},
+		{logReadable, []string{"service"}, "1 where the database could be asked for the lag, 0 where it could not"},
+		{subscribers, []string{"service"}, "subscriptions that get events as they are committed"},
+		{subsCut, []string{"service"}, "subscriptions that were cut because they did not keep up"},
+		{dbMax, pool, "the most connections that the pool may have"},
+		{dbInUse, pool, "connections of the pool in use"},
+		{dbWaits, pool, "how often somebody waited for a connection, or for the turn to write"},
+		{dbWaited, pool, "how long they waited in all, in seconds"},
+		{dbQueue, []string{"service", "db_name"}, "writes that wait for their turn"},
 		{ready, []string{"service"}, "1 where every check of the service passes, 0 where one fails"},
 		{certNotAfter, []string{"service"}, "when the certificate in use ends, in seconds since 1970"},
 		{cpuSeconds, nil, "processor time of the process, in seconds"},

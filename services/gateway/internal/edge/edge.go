@@ -15,6 +15,7 @@ import (
 	"net/http"
 	"os"
 	"runtime/debug"
+	"strconv"
 	"strings"
 	"time"
 
@@ -24,6 +25,7 @@ import (
 
 	"github.com/concordat-dev/concordat/kit/clock"
 	"github.com/concordat-dev/concordat/kit/fault"
+	"github.com/concordat-dev/concordat/kit/telemetry"
 	"github.com/concordat-dev/concordat/services/gateway/internal/contract"
 	"github.com/concordat-dev/concordat/services/gateway/internal/forward"
 	"github.com/concordat-dev/concordat/services/gateway/internal/upstream"
@@ -62,6 +64,9 @@ type Config struct {
 	MaxBodyBytes int
 	// Secure says that the listener has a certificate.
 	Secure bool
+	// Telemetry is that of the edge: requests that did not become a call are in its metrics; calls are told of by the
+	// Forwarder.
+	Telemetry *telemetry.Service
 	// Log gets one line for each request that did not become a call; calls have theirs from the Forwarder.
 	Log *slog.Logger
 	// Clock is the time of durations.
@@ -77,6 +82,7 @@ type Handler struct {
 	pages      *pages
 	cors       cors
 	queryVerbs map[string]bool // the verbs of which some route looks at the query
+	requests   telemetry.Counter
 }
 
 // New returns a Handler. It fails where the contract cannot be served over HTTP: two methods with one path.
@@ -84,6 +90,11 @@ func New(cfg Config) (*Handler, error) {
 	h := &Handler{cfg: cfg, cors: newCORS(cfg.AllowedOrigins), queryVerbs: cfg.Contract.QueryVerbs()}
 	var err error
 	if h.pages, err = newPages(cfg); err != nil {
+		return nil, err
+	}
+	h.requests, err = cfg.Telemetry.Counter("concordat_edge_requests_total",
+		"HTTP requests that did not become a call, by what the caller spoke (page: a document of the edge) and by HTTP status.", "protocol", "status")
+	if err != nil {
 		return nil, err
 	}
 	behind := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -120,7 +131,8 @@ type exchange struct {
 	method   *contract.Method // nil where the path is that of none
 	protocol protocol
 	origin   *forward.Origin
-	status   int // of a page that is not an error and not 200 either, 0 otherwise
+	page     bool // whether the path is that of a document
+	status   int  // of a page that is not an error and not 200 either, 0 otherwise
 }
 
 // refuse answers with an error of ours. code is the HTTP status where HTTP itself is at fault, 0 where the fault says it.
@@ -201,6 +213,7 @@ func (h *Handler) route(x *exchange) {
 	}
 	switch page := h.pages.find(r.URL.Path); {
 	case page != nil:
+		x.page = true
 		page.serve(x)
 	case x.protocol == protocolGRPC:
 		h.serveGRPC(x)
@@ -349,11 +362,16 @@ func (h *Handler) readBody(x *exchange, control *http.ResponseController) (*faul
 	return nil, 0
 }
 
-// log writes the line of a request that did not become a call.
+// log tells of a request that did not become a call.
 func (h *Handler) log(x *exchange, started time.Time) {
 	if x.origin.Reached() {
 		return
 	}
+	spoken := x.protocol.String()
+	if x.page {
+		spoken = "page"
+	}
+	h.requests.Add(spoken, strconv.Itoa(x.w.code))
 	level := slog.LevelDebug
 	if x.w.code >= http.StatusInternalServerError && x.w.code != http.StatusServiceUnavailable {
 		level = slog.LevelWarn

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"crypto/rand"
 	"errors"
 	"io"
 	"log/slog"
@@ -20,6 +21,7 @@ import (
 
 	paymentsv1 "github.com/concordat-dev/concordat/gen/go/payments/v1"
 	policyv1 "github.com/concordat-dev/concordat/gen/go/policy/v1"
+	"github.com/concordat-dev/concordat/kit"
 	"github.com/concordat-dev/concordat/kit/clock"
 	"github.com/concordat-dev/concordat/kit/fault"
 	"github.com/concordat-dev/concordat/services/gateway/internal/contract"
@@ -198,10 +200,22 @@ func TestAPanicIsAnInternalError(t *testing.T) {
 	}
 	var log bytes.Buffer
 	logger := slog.New(slog.NewTextHandler(&log, nil))
+	operations, err := kit.NewOperations(t.Context(), "", kit.Common{}, kit.Deps{Clock: clock.System(), Random: rand.Reader, Log: logger, Out: io.Discard})
+	if err != nil {
+		t.Fatal(err)
+	}
+	signals, err := operations.Telemetry.Service(kit.Edge)
+	if err != nil {
+		t.Fatal(err)
+	}
+	newID := func() string { return "id" }
+	forwarder, err := forward.New(forward.Config{Contract: c, Telemetry: signals, Log: logger, Clock: clock.System(), NewID: newID})
+	if err != nil {
+		t.Fatal(err)
+	}
 	h, err := New(Config{
-		Contract: c, RPC: http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("hunter2") }),
-		Forwarder: forward.New(forward.Config{Contract: c, Log: logger, Clock: clock.System(), NewID: func() string { return "id" }}),
-		Draining:  func() bool { return false }, MaxBodyBytes: 4096, Log: logger, Clock: clock.System(), NewID: func() string { return "id" },
+		Contract: c, RPC: http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("hunter2") }), Forwarder: forwarder,
+		Draining: func() bool { return false }, MaxBodyBytes: 4096, Telemetry: signals, Log: logger, Clock: clock.System(), NewID: newID,
 		Check: func(context.Context) []upstream.Health { panic("hunter2") },
 	})
 	if err != nil {

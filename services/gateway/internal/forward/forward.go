@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	"github.com/concordat-dev/concordat/kit/clock"
+	"github.com/concordat-dev/concordat/kit/telemetry"
 	"github.com/concordat-dev/concordat/services/gateway/internal/contract"
 )
 
@@ -41,6 +42,8 @@ type Config struct {
 	Conn func(upstream string) grpc.ClientConnInterface
 	// Proxies are the networks whose x-forwarded-for counts.
 	Proxies Proxies
+	// Telemetry is that of the edge: calls are in its metrics and, where they are recorded, in its spans.
+	Telemetry *telemetry.Service
 	// Log gets one line a call.
 	Log *slog.Logger
 	// Clock is the time of durations.
@@ -52,15 +55,20 @@ type Config struct {
 // Forwarder forwards calls. It is safe for concurrent use.
 type Forwarder struct {
 	cfg        Config
+	tell       *teller
 	drain      context.Context
 	startDrain context.CancelFunc
 }
 
-// New returns a Forwarder.
-func New(cfg Config) *Forwarder {
+// New returns a Forwarder. It fails where the telemetry is that of another Forwarder already.
+func New(cfg Config) (*Forwarder, error) {
 	f := &Forwarder{cfg: cfg}
+	var err error
+	if f.tell, err = newTeller(cfg, f.open); err != nil {
+		return nil, err
+	}
 	f.drain, f.startDrain = context.WithCancel(context.Background())
-	return f
+	return f, nil
 }
 
 // Drain ends open streams with UNAVAILABLE DRAINING: a stream in both directions once everything that it has sent on is
@@ -73,6 +81,7 @@ func (f *Forwarder) Server(creds credentials.TransportCredentials) *grpc.Server 
 	return grpc.NewServer(
 		grpc.Creds(creds),
 		grpc.UnknownServiceHandler(f.forward),
+		grpc.StatsHandler(f.tell),
 		grpc.ChainUnaryInterceptor(f.observeUnary),
 		grpc.ChainStreamInterceptor(f.observeStream),
 		grpc.ForceServerCodecV2(newCodec()),

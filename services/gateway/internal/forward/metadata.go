@@ -10,14 +10,12 @@ import (
 	"github.com/concordat-dev/concordat/kit/server"
 )
 
-// The bounds of what passes, in bytes. Services take 16 KiB of headers in all; a token of ours has about 600.
-const (
-	maxAuthorization = 9 << 10
-	maxTrace         = 512 // W3C Trace Context section 3.3.1.1
-)
+// maxAuthorization bounds the token that passes, in bytes. Services take 16 KiB of headers in all; a token of ours has
+// about 600.
+const maxAuthorization = 9 << 10
 
 // outgoing returns the context of the call to the service. Of the caller's metadata only what the contract knows passes:
-// the token and the trace; the id of the request and the deadline go with the context. The address of the caller is
+// the token; the trace, the id of the request and the deadline go with the context. The address of the caller is
 // always ours to say, whatever the caller said.
 func outgoing(ctx context.Context, c *call) (context.Context, error) {
 	in, _ := metadata.FromIncomingContext(ctx)
@@ -28,11 +26,9 @@ func outgoing(ctx context.Context, c *call) (context.Context, error) {
 		}
 		out["authorization"] = tokens
 	}
-	for _, name := range []string{"traceparent", "tracestate"} {
-		if v := in[name]; len(v) > 0 && size(v) <= maxTrace {
-			out[name] = v
-		}
-	}
+	// The connection adds the trace, which is that of the call at the edge, and what is declared to go on from call to call:
+	// that is for services to declare among themselves, and nobody outside says it.
+	ctx = metadata.NewIncomingContext(ctx, nil)
 	return identity.WithRequestID(metadata.NewOutgoingContext(ctx, out), c.id), nil
 }
 

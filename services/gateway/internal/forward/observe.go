@@ -2,12 +2,11 @@ package forward
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"log/slog"
 	"runtime/debug"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -17,7 +16,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/concordat-dev/concordat/kit/client"
-	"github.com/concordat-dev/concordat/kit/grpcfault"
+	"github.com/concordat-dev/concordat/kit/telemetry"
 	"github.com/concordat-dev/concordat/services/gateway/internal/contract"
 )
 
@@ -99,6 +98,12 @@ type call struct {
 	origin   *Origin // nil on a listener of our own
 	cause    error   // what the caller is not told
 	told     bool    // whether the caller has the id; only the goroutine that answers looks
+	handled  bool    // whether a handler has answered, and not the transport
+
+	tell                  *telemetry.Method
+	trace                 telemetry.Trace
+	messagesIn, bytesIn   atomic.Int64
+	messagesOut, bytesOut atomic.Int64
 }
 
 type callKey struct{}
@@ -118,8 +123,9 @@ func (c *call) failure() error {
 	return c.origin.failure
 }
 
-func (f *Forwarder) open(ctx context.Context, name string) (context.Context, *call) {
-	c := &call{name: name, started: f.cfg.Clock.Now(), protocol: "grpc"}
+// open makes the call that the transport announces, and its context.
+func (f *Forwarder) open(ctx context.Context, name string) context.Context {
+	c := &call{name: name, started: f.cfg.Clock.Now(), protocol: protocols[0]}
 	if o, ok := ctx.Value(originKey{}).(*Origin); ok {
 		c.origin, c.id, c.address, c.protocol = o, o.RequestID, o.Address, o.Protocol
 		o.mu.Lock()
@@ -135,42 +141,38 @@ func (f *Forwarder) open(ctx context.Context, name string) (context.Context, *ca
 			c.address = f.ClientAddress(p.Addr.String(), forwardedOf(ctx))
 		}
 	}
-	return context.WithValue(ctx, callKey{}, c), c
+	return context.WithValue(f.tell.begin(ctx, c), callKey{}, c)
 }
 
-func (f *Forwarder) observeUnary(ctx context.Context, req any, info *grpc.UnaryServerInfo, h grpc.UnaryHandler) (resp any, err error) {
-	ctx, c := f.open(ctx, info.FullMethod)
-	defer func() { err = f.close(ctx, c, recover(), err) }()
+func (f *Forwarder) observeUnary(ctx context.Context, req any, _ *grpc.UnaryServerInfo, h grpc.UnaryHandler) (resp any, err error) {
+	defer func() { err = f.close(ctx, callFrom(ctx), recover(), err) }()
 	return h(ctx, req)
 }
 
-func (f *Forwarder) observeStream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, h grpc.StreamHandler) (err error) {
-	ctx, c := f.open(ss.Context(), info.FullMethod)
-	defer func() { err = f.close(ctx, c, recover(), err) }()
-	return h(srv, observed{ss, ctx, c})
+func (f *Forwarder) observeStream(srv any, ss grpc.ServerStream, _ *grpc.StreamServerInfo, h grpc.StreamHandler) (err error) {
+	c := callFrom(ss.Context())
+	defer func() { err = f.close(ss.Context(), c, recover(), err) }()
+	return h(srv, observed{ss, c})
 }
 
 // observed is a stream whose first answer brings the id of the request.
 type observed struct {
 	grpc.ServerStream
-	ctx  context.Context
 	call *call
 }
 
-func (o observed) Context() context.Context { return o.ctx }
-
 func (o observed) SendHeader(md metadata.MD) error {
-	o.call.tell(o.SetHeader)
+	o.call.tellID(o.SetHeader)
 	return o.ServerStream.SendHeader(md)
 }
 
 func (o observed) SendMsg(m any) error {
-	o.call.tell(o.SetHeader)
+	o.call.tellID(o.SetHeader)
 	return o.ServerStream.SendMsg(m)
 }
 
-// tell gives the caller the id of the request, once, unless another listener has. set fails only where it is too late.
-func (c *call) tell(set func(metadata.MD) error) {
+// tellID gives the caller the id of the request, once, unless another listener has. set fails only where it is too late.
+func (c *call) tellID(set func(metadata.MD) error) {
 	if c.origin == nil && !c.told {
 		c.told = true
 		_ = set(metadata.Pairs(RequestIDHeader, c.id))
@@ -185,7 +187,8 @@ type panicError struct {
 
 func (e *panicError) Error() string { return fmt.Sprintf("panic: %v", e.value) }
 
-// close ends the call: a panic becomes an internal error, and the log gets its line.
+// close ends what the handler does: a panic becomes an internal error. What became of the call is told by the teller, which
+// also sees the calls that never get here.
 func (f *Forwarder) close(ctx context.Context, c *call, panicked any, err error) error {
 	if panicked != nil {
 		err = c.refuse(broken(&panicError{value: panicked, stack: debug.Stack()}))
@@ -197,42 +200,10 @@ func (f *Forwarder) close(ctx context.Context, c *call, panicked any, err error)
 		c.origin.mu.Unlock()
 	}
 	if err == nil {
-		c.tell(func(md metadata.MD) error { return grpc.SetHeader(ctx, md) })
+		c.tellID(func(md metadata.MD) error { return grpc.SetHeader(ctx, md) })
 	} else { // headers before an error would keep clients from repeating the call
-		c.tell(func(md metadata.MD) error { return grpc.SetTrailer(ctx, md) })
+		c.tellID(func(md metadata.MD) error { return grpc.SetTrailer(ctx, md) })
 	}
-	f.log(ctx, c, code, err)
+	c.handled = true
 	return err
-}
-
-func (f *Forwarder) log(ctx context.Context, c *call, code codes.Code, err error) {
-	level := slog.LevelInfo
-	switch {
-	case code == codes.Internal, code == codes.Unknown, code == codes.DataLoss:
-		level = slog.LevelError
-	case c.method == nil:
-		level = slog.LevelDebug // health and reflection, and names that nobody declared
-	}
-	if !f.cfg.Log.Enabled(ctx, level) {
-		return
-	}
-	attrs := make([]slog.Attr, 0, 10)
-	attrs = append(attrs,
-		slog.String("method", c.name),
-		slog.String("code", code.String()),
-		slog.Duration("took", f.cfg.Clock.Now().Sub(c.started).Round(time.Microsecond)),
-		slog.String("request_id", c.id),
-		slog.String("protocol", c.protocol),
-		slog.String("address", c.address),
-	)
-	if err != nil {
-		attrs = append(attrs, slog.String("reason", grpcfault.FromError(err).Reason()))
-	}
-	if c.cause != nil {
-		attrs = append(attrs, slog.String("cause", c.cause.Error()))
-	}
-	if p := new(panicError); errors.As(c.cause, &p) {
-		attrs = append(attrs, slog.String("stack", string(p.stack)))
-	}
-	f.cfg.Log.LogAttrs(ctx, level, "call", attrs...)
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/concordat-dev/concordat/kit/client"
 	"github.com/concordat-dev/concordat/kit/clock"
 	"github.com/concordat-dev/concordat/kit/pki"
+	"github.com/concordat-dev/concordat/kit/telemetry"
 	"github.com/concordat-dev/concordat/services/gateway/internal/contract"
 )
 
@@ -24,7 +25,7 @@ const (
 	connectTimeout = 5 * time.Second
 )
 
-// Config is what the connections need. Every field is required.
+// Config is what the connections need. Every field but Telemetry is required.
 type Config struct {
 	// Contract says which services there are.
 	Contract *contract.Contract
@@ -32,6 +33,8 @@ type Config struct {
 	Targets map[string]string
 	// Identity is the certificate to show.
 	Identity *pki.Identity
+	// Telemetry is that of the edge, whose calls to the services it tells of.
+	Telemetry *telemetry.Service
 	// Clock is the time of health checks.
 	Clock clock.Clock
 	// Log hears of services that come and go.
@@ -51,7 +54,7 @@ func Dial(cfg Config) (*Set, error) {
 	s := &Set{cfg: cfg, conns: make(map[string]*grpc.ClientConn)}
 	for _, u := range cfg.Contract.Upstreams() {
 		conn, err := client.Dial(client.Config{
-			Target: cfg.Targets[u.Name], Server: u.Name, Identity: cfg.Identity, Services: u.Services,
+			Target: cfg.Targets[u.Name], Server: u.Name, Identity: cfg.Identity, Services: u.Services, Telemetry: cfg.Telemetry,
 			Options: []grpc.DialOption{
 				grpc.WithChainStreamInterceptor(keepStatus),
 				grpc.WithConnectParams(grpc.ConnectParams{
