@@ -15,7 +15,7 @@ import (
 func TestEveryFaultOfTheKitHasAReasonInTheContract(t *testing.T) {
 	for _, f := range []*fault.Fault{
 		policy.ErrCredentialsMissing, policy.ErrCallerRefused, policy.ErrScopeMissing, policy.ErrNotSelf, policy.ErrNoPolicy,
-		token.ErrInvalid, token.ErrExpired, token.ErrNoKeys,
+		token.ErrInvalid, token.ErrExpired, token.ErrRevoked, token.ErrNoKeys,
 		server.ErrDraining,
 		sqldb.ErrOutcomeUnknown, sqldb.ErrStorageFull, sqldb.ErrStorageFailed, sqldb.ErrBusy, sqldb.ErrClosed,
 		eventlog.ErrBadToken, eventlog.ErrTooOld, eventlog.ErrSlowConsumer, eventlog.ErrStopped, eventlog.ErrSubscriptionClosed,

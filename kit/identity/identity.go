@@ -16,6 +16,8 @@ type User struct {
 	SessionID string
 	// Scopes are what the token allows.
 	Scopes []string
+	// IssuedAt is when the token was made, to the microsecond.
+	IssuedAt time.Time
 	// ExpiresAt is when the token ends.
 	ExpiresAt time.Time
 }

@@ -120,7 +120,7 @@ func authenticate(s *Server) step {
 }
 
 // authorize asks the policy whether that caller may call, and of each message whether it speaks of what is theirs. A
-// stream ends when its token does.
+// stream ends when its token does, or is revoked.
 func authorize(s *Server) step {
 	return step{
 		name: "authorize",
@@ -132,6 +132,7 @@ func authorize(s *Server) step {
 				}
 				if user := c.Caller.User; user != nil && (c.method.ClientStream || c.method.ServerStream) {
 					c.until(time.Now().Add(user.ExpiresAt.Sub(s.cfg.Clock.Now())), token.ErrExpired)
+					defer s.untilRevoked(c)()
 				}
 				return next(c)
 			}

@@ -7,6 +7,8 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
+	"math"
+	"strconv"
 	"strings"
 	"time"
 
@@ -50,8 +52,35 @@ func (k Key) X() string { return base64.RawURLEncoding.EncodeToString(k.Public) 
 // claims are what a token of ours says (RFC 7519 section 4, RFC 8693 section 4.2 for scope).
 type claims struct {
 	jwt.RegisteredClaims
-	SessionID string `json:"sid,omitempty"`
-	Scope     string `json:"scope,omitempty"`
+	IssuedAt  microseconds `json:"iat"` // in place of the registered one, which has whole seconds
+	SessionID string       `json:"sid,omitempty"`
+	Scope     string       `json:"scope,omitempty"`
+}
+
+// GetIssuedAt implements jwt.Claims.
+func (c claims) GetIssuedAt() (*jwt.NumericDate, error) {
+	return &jwt.NumericDate{Time: c.IssuedAt.Time}, nil
+}
+
+// microseconds is a NumericDate (RFC 7519 section 2) with six digits after the point, as far as a revocation tells times
+// apart: what was issued in the second of a sign-out is good if it was issued after it. The zero time is a claim that is
+// not there.
+type microseconds struct{ time.Time }
+
+// MarshalJSON implements json.Marshaler.
+func (m microseconds) MarshalJSON() ([]byte, error) {
+	us := m.UnixMicro()
+	return fmt.Appendf(nil, "%d.%06d", us/1e6, us%1e6), nil
+}
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (m *microseconds) UnmarshalJSON(b []byte) error {
+	seconds, err := strconv.ParseFloat(string(b), 64)
+	if err != nil || !(seconds >= 0 && seconds < 1<<33) {
+		return fmt.Errorf("%.40q is not a time", b)
+	}
+	m.Time = time.UnixMicro(int64(math.Round(seconds * 1e6)))
+	return nil
 }
 
 // Signer makes tokens.
@@ -74,18 +103,18 @@ func NewSigner(private ed25519.PrivateKey, issuer, audience string, clk clock.Cl
 // Key returns the key that verifies what the Signer signs.
 func (s *Signer) Key() Key { return s.key }
 
-// Sign returns a token for the user, valid from now until user.ExpiresAt (whole seconds, rounded down).
+// Sign returns a token for the user, issued and valid from now until user.ExpiresAt (whole seconds, rounded down). Whatever
+// user.IssuedAt is does not count.
 func (s *Signer) Sign(user identity.User) (string, error) {
-	now := s.clock.Now()
 	t := jwt.NewWithClaims(jwt.SigningMethodEdDSA, claims{
 		RegisteredClaims: jwt.RegisteredClaims{
 			Issuer:    s.issuer,
 			Subject:   user.ID,
 			Audience:  jwt.ClaimStrings{s.audience},
 			ExpiresAt: jwt.NewNumericDate(user.ExpiresAt),
-			IssuedAt:  jwt.NewNumericDate(now),
 			ID:        s.newID(),
 		},
+		IssuedAt:  microseconds{s.clock.Now()},
 		SessionID: user.SessionID,
 		Scope:     strings.Join(user.Scopes, " "),
 	})
@@ -100,8 +129,9 @@ func (s *Signer) Sign(user identity.User) (string, error) {
 // maxToken bounds what is looked at, in bytes. Ours have about 600.
 const maxToken = 8 << 10
 
-// maxLife bounds the life of a token that is accepted, whatever it says of itself.
-const maxLife = 24 * time.Hour
+// MaxLife bounds the life of a token that is accepted, whatever it says of itself, and so how long its revocation must be
+// remembered.
+const MaxLife = time.Hour
 
 // JWK is a member of a JSON Web Key Set (RFC 7517), as generated messages have it.
 type JWK interface {

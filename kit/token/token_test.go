@@ -100,6 +100,8 @@ func TestForeignTokensAreRefused(t *testing.T) {
 		"for no audience":                     but("aud", nil),
 		"of nobody":                           but("sub", ""),
 		"without an end":                      but("exp", nil),
+		"without a time of issue":             but("iat", nil),
+		"of a time of issue that is no time":  but("iat", "yesterday"),
 		"of the future":                       but("iat", start.Add(time.Hour).Unix()),
 		"signed with the public key as HMAC":  forge(t, jwt.SigningMethodHS256, s.Key().ID, valid, []byte(s.Key().Public)),
 		"signed with none":                    forge(t, jwt.SigningMethodNone, s.Key().ID, valid, jwt.UnsafeAllowNoneSignatureType),

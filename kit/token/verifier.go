@@ -20,6 +20,8 @@ var (
 	ErrInvalid = fault.New(fault.Unauthenticated, "TOKEN_INVALID", "the access token is not valid").WithDomain(fault.Domain)
 	// ErrExpired: the token is past its end.
 	ErrExpired = fault.New(fault.Unauthenticated, "TOKEN_EXPIRED", "the access token has expired").WithDomain(fault.Domain)
+	// ErrRevoked: the token was good, but its session has ended.
+	ErrRevoked = fault.New(fault.Unauthenticated, "TOKEN_REVOKED", "the access token has been revoked").WithDomain(fault.Domain)
 	// ErrNoKeys: the keys of the issuer cannot be had, so nothing can be said of the token.
 	ErrNoKeys = fault.New(fault.Unavailable, "UPSTREAM_UNAVAILABLE", "access tokens cannot be verified now").
 			WithDomain(fault.Domain).With("upstream", "auth")
@@ -34,17 +36,18 @@ type VerifierConfig struct {
 	Clock clock.Clock
 }
 
-// Verifier verifies access tokens, each once: what it found is kept until the token expires. It is safe for concurrent
-// use.
+// Verifier verifies access tokens, each once: what it found is kept until the token expires, and holds until the token is
+// revoked. It is safe for concurrent use.
 type Verifier struct {
 	cfg    VerifierConfig
 	parser *jwt.Parser
 
-	mu     sync.RWMutex
-	known  map[string]*identity.User // by token; never more than maxKnown
-	keys   map[string]Key
-	loaded time.Time // when keys came
-	failed time.Time // when the issuer last did not answer
+	mu      sync.RWMutex
+	known   map[string]*identity.User // by token; never more than maxKnown
+	keys    map[string]Key
+	loaded  time.Time // when keys came
+	failed  time.Time // when the issuer last did not answer
+	revoked revoked
 
 	loading sync.Mutex // held by the one who asks for keys
 }
@@ -71,19 +74,25 @@ func NewVerifier(cfg VerifierConfig) *Verifier {
 			jwt.WithTimeFunc(cfg.Clock.Now),
 			jwt.WithStrictDecoding(),
 		),
-		known: make(map[string]*identity.User),
+		known:   make(map[string]*identity.User),
+		revoked: newRevoked(),
 	}
 }
 
 // Verify returns the user that the token speaks for. The result is shared: do not change it. Errors: ErrInvalid,
-// ErrExpired, ErrNoKeys.
+// ErrExpired, ErrRevoked, ErrNoKeys.
 func (v *Verifier) Verify(ctx context.Context, token string) (*identity.User, error) {
+	now := v.cfg.Clock.Now()
 	v.mu.RLock()
-	user, fresh := v.known[token], v.fresh(v.cfg.Clock.Now())
+	user, fresh := v.known[token], v.fresh(now)
+	revoked := user != nil && v.revoked.has(user)
 	v.mu.RUnlock()
 	if user != nil && fresh {
-		if !v.cfg.Clock.Now().Before(user.ExpiresAt) {
+		switch {
+		case !now.Before(user.ExpiresAt):
 			return nil, ErrExpired
+		case revoked:
+			return nil, ErrRevoked
 		}
 		return user, nil
 	}
@@ -91,7 +100,9 @@ func (v *Verifier) Verify(ctx context.Context, token string) (*identity.User, er
 	if err != nil {
 		return nil, err
 	}
-	v.remember(token, user)
+	if !v.remember(token, user) {
+		return nil, ErrRevoked
+	}
 	return user, nil
 }
 
@@ -119,11 +130,14 @@ func (v *Verifier) verify(ctx context.Context, token string) (*identity.User, er
 		return nil, ErrInvalid.Because(errors.New("no subject"))
 	case !v.cfg.Clock.Now().Before(c.ExpiresAt.Time):
 		return nil, ErrExpired
-	case c.ExpiresAt.Sub(v.cfg.Clock.Now()) > maxLife:
-		return nil, ErrInvalid.Because(fmt.Errorf("expires at %s, more than %s from now", c.ExpiresAt, maxLife))
+	case c.IssuedAt.IsZero():
+		return nil, ErrInvalid.Because(errors.New("no time of issue"))
+	case c.ExpiresAt.Sub(c.IssuedAt.Time) > MaxLife:
+		return nil, ErrInvalid.Because(fmt.Errorf("expires at %s, more than %s after it was issued", c.ExpiresAt, MaxLife))
 	}
 	return &identity.User{
-		ID: c.Subject, SessionID: c.SessionID, Scopes: strings.Fields(c.Scope), ExpiresAt: c.ExpiresAt.Time,
+		ID: c.Subject, SessionID: c.SessionID, Scopes: strings.Fields(c.Scope),
+		IssuedAt: c.IssuedAt.Time, ExpiresAt: c.ExpiresAt.Time,
 	}, nil
 }
 
@@ -181,9 +195,13 @@ func unknownUnless(known bool, kid string) error {
 	return fmt.Errorf("the issuer has no key %q", kid)
 }
 
-func (v *Verifier) remember(token string, user *identity.User) {
+// remember keeps what was found, unless it is revoked.
+func (v *Verifier) remember(token string, user *identity.User) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	if v.revoked.has(user) {
+		return false
+	}
 	if len(v.known) >= maxKnown {
 		now, dropped := v.cfg.Clock.Now(), 0
 		for t, u := range v.known { // expired ones first, then whichever: verifying again is all it costs
@@ -201,4 +219,5 @@ func (v *Verifier) remember(token string, user *identity.User) {
 		}
 	}
 	v.known[token] = user
+	return true
 }

@@ -83,7 +83,10 @@ func (a *App) build(ctx context.Context, h *kit.Host, cfg Config) error {
 	}
 	h.OnClose(store.Close)
 	h.Beside(store.Run)
-	users, err := profiles.Dial(cfg.Users, h.Identity)
+	if err := h.Signals.Collect(store.Metrics()); err != nil {
+		return err
+	}
+	users, err := profiles.Dial(cfg.Users, h.Identity, h.Signals)
 	if err != nil {
 		return fmt.Errorf("--users: %w", err)
 	}
@@ -99,6 +102,9 @@ func (a *App) build(ctx context.Context, h *kit.Host, cfg Config) error {
 	h.Beside(func(ctx context.Context) error { service.RunSweeper(ctx, a.reportSweep); return nil })
 	keys := []token.Key{signer.Key()}
 	verifier := h.Verifier(func(context.Context) ([]token.Key, error) { return keys, nil })
+	if err := h.FollowRevocations(verifier, api.Revocations(store.Log())); err != nil {
+		return err
+	}
 	err = h.Serves(verifier, map[string]func(context.Context) error{"store": store.Healthy}, api.New(service, store.Log(), keys).Register)
 	if err != nil {
 		return err

@@ -12,16 +12,18 @@ import (
 	"github.com/concordat-dev/concordat/kit/client"
 	"github.com/concordat-dev/concordat/kit/fault"
 	"github.com/concordat-dev/concordat/kit/pki"
+	"github.com/concordat-dev/concordat/kit/telemetry"
 	"github.com/concordat-dev/concordat/kit/token"
 	"github.com/concordat-dev/concordat/services/payments/internal/payments"
 )
 
 // dialAuth returns a connection to auth, which connects when it is first used.
-func dialAuth(target string, identity *pki.Identity) (*grpc.ClientConn, error) {
+func dialAuth(target string, identity *pki.Identity, signals *telemetry.Service) (*grpc.ClientConn, error) {
 	return client.Dial(client.Config{
-		Target:   target,
-		Server:   "auth",
-		Identity: identity,
+		Target:    target,
+		Server:    "auth",
+		Identity:  identity,
+		Telemetry: signals,
 		Services: []protoreflect.ServiceDescriptor{
 			authv1.File_auth_v1_auth_service_proto.Services().ByName("AuthService"),
 			authv1.File_auth_v1_key_service_proto.Services().ByName("KeyService"),

@@ -56,12 +56,19 @@ func New(ctx context.Context, cfg Config, deps kit.Deps) (*kit.Host, error) {
 		}
 		h.OnClose(store.Close)
 		h.Beside(store.Run)
-		auth, err := dialAuth(cfg.Auth, h.Identity)
+		if err := h.Signals.Collect(store.Metrics()); err != nil {
+			return err
+		}
+		auth, err := dialAuth(cfg.Auth, h.Identity, h.Signals)
 		if err != nil {
 			return fmt.Errorf("--auth: %w", err)
 		}
 		h.OnClose(auth.Close)
-		return h.Serves(h.Verifier(keys(auth)), map[string]func(context.Context) error{"store": store.Healthy},
+		verifier := h.Verifier(keys(auth))
+		if err := h.FollowRevocations(verifier, revocations(auth)); err != nil {
+			return err
+		}
+		return h.Serves(verifier, map[string]func(context.Context) error{"store": store.Healthy},
 			api.New(users.NewService(store, h.Clock, h.NewID), store.PageKey()).Register)
 	})
 }

@@ -10,16 +10,21 @@ import (
 	authv1 "github.com/concordat-dev/concordat/gen/go/auth/v1"
 	"github.com/concordat-dev/concordat/kit/client"
 	"github.com/concordat-dev/concordat/kit/pki"
+	"github.com/concordat-dev/concordat/kit/telemetry"
 	"github.com/concordat-dev/concordat/kit/token"
 )
 
 // dialAuth returns a connection to auth, which connects when it is first used.
-func dialAuth(target string, identity *pki.Identity) (*grpc.ClientConn, error) {
+func dialAuth(target string, identity *pki.Identity, signals *telemetry.Service) (*grpc.ClientConn, error) {
 	return client.Dial(client.Config{
-		Target:   target,
-		Server:   "auth",
-		Identity: identity,
-		Services: []protoreflect.ServiceDescriptor{authv1.File_auth_v1_key_service_proto.Services().ByName("KeyService")},
+		Target:    target,
+		Server:    "auth",
+		Identity:  identity,
+		Telemetry: signals,
+		Services: []protoreflect.ServiceDescriptor{
+			authv1.File_auth_v1_auth_service_proto.Services().ByName("AuthService"),
+			authv1.File_auth_v1_key_service_proto.Services().ByName("KeyService"),
+		},
 	})
 }
 

@@ -33,8 +33,7 @@ const (
 // code that the service prints at its start, given to SessionService.SignUp.
 type AdminServiceClient interface {
 	// Locks an account: its owner can neither sign in nor act, and every session of theirs ends. Locking a locked
-	// account changes nothing. Access tokens that are out last until they expire, ten minutes at most: with them its owner
-	// may still read, but is charged nothing and administers nothing.
+	// account changes nothing. Access tokens that are out are refused within a second, by services that can hear of it.
 	//
 	// Errors: NOT_FOUND USER_NOT_FOUND; ABORTED ETAG_MISMATCH; PERMISSION_DENIED ACCOUNT_LOCKED, ACCOUNT_DEACTIVATED for
 	// a caller who may no longer act; FAILED_PRECONDITION LAST_ADMIN, STATE_CONFLICT for a deactivated or pending
@@ -114,8 +113,7 @@ func (c *adminServiceClient) ReactivateUser(ctx context.Context, in *ReactivateU
 // code that the service prints at its start, given to SessionService.SignUp.
 type AdminServiceServer interface {
 	// Locks an account: its owner can neither sign in nor act, and every session of theirs ends. Locking a locked
-	// account changes nothing. Access tokens that are out last until they expire, ten minutes at most: with them its owner
-	// may still read, but is charged nothing and administers nothing.
+	// account changes nothing. Access tokens that are out are refused within a second, by services that can hear of it.
 	//
 	// Errors: NOT_FOUND USER_NOT_FOUND; ABORTED ETAG_MISMATCH; PERMISSION_DENIED ACCOUNT_LOCKED, ACCOUNT_DEACTIVATED for
 	// a caller who may no longer act; FAILED_PRECONDITION LAST_ADMIN, STATE_CONFLICT for a deactivated or pending

@@ -11,6 +11,7 @@ import (
 	_ "github.com/concordat-dev/concordat/gen/go/policy/v1"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -258,7 +259,10 @@ type WatchUserEventsRequest struct {
 	// The user whose events to stream, a UUID. Empty means all users, for services and administrators.
 	UserId string `protobuf:"bytes,1,opt,name=user_id,json=userId,proto3" json:"user_id,omitempty"`
 	// The token of the last response received, up to 256 characters. Empty means from now on.
-	ResumeToken   string `protobuf:"bytes,2,opt,name=resume_token,json=resumeToken,proto3" json:"resume_token,omitempty"`
+	ResumeToken string `protobuf:"bytes,2,opt,name=resume_token,json=resumeToken,proto3" json:"resume_token,omitempty"`
+	// Where there is no resume_token: begin with the events that were written at this time or later, as far back as events
+	// are kept, in place of from now on. It counts for nothing beside a resume_token.
+	Since         *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=since,proto3,oneof" json:"since,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -305,6 +309,13 @@ func (x *WatchUserEventsRequest) GetResumeToken() string {
 		return x.ResumeToken
 	}
 	return ""
+}
+
+func (x *WatchUserEventsRequest) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
 }
 
 // WatchUserEventsResponse carries one event, or none.
@@ -366,7 +377,7 @@ var File_auth_v1_auth_service_proto protoreflect.FileDescriptor
 
 const file_auth_v1_auth_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1aauth/v1/auth_service.proto\x12\aauth.v1\x1a\x15auth/v1/account.proto\x1a\x18auth/v1/user_event.proto\x1a\x1bbuf/validate/validate.proto\x1a\x16policy/v1/policy.proto\"5\n" +
+	"\x1aauth/v1/auth_service.proto\x12\aauth.v1\x1a\x15auth/v1/account.proto\x1a\x18auth/v1/user_event.proto\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16policy/v1/policy.proto\"5\n" +
 	"\x0eGetUserRequest\x12#\n" +
 	"\auser_id\x18\x01 \x01(\tB\n" +
 	"\xbaH\ar\x05\x18$\xb0\x01\x01R\x06userId\"e\n" +
@@ -381,11 +392,13 @@ const file_auth_v1_auth_service_proto_rawDesc = "" +
 	"\x14ValidateUserResponse\x12\x19\n" +
 	"\bis_valid\x18\x01 \x01(\bR\aisValid\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12\x17\n" +
-	"\auser_id\x18\x03 \x01(\tR\x06userId\"m\n" +
+	"\auser_id\x18\x03 \x01(\tR\x06userId\"\xae\x01\n" +
 	"\x16WatchUserEventsRequest\x12&\n" +
 	"\auser_id\x18\x01 \x01(\tB\r\xbaH\n" +
 	"\xd8\x01\x01r\x05\x18$\xb0\x01\x01R\x06userId\x12+\n" +
-	"\fresume_token\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x02R\vresumeToken\"u\n" +
+	"\fresume_token\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x02R\vresumeToken\x125\n" +
+	"\x05since\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampH\x00R\x05since\x88\x01\x01B\b\n" +
+	"\x06_since\"u\n" +
 	"\x17WatchUserEventsResponse\x12-\n" +
 	"\x05event\x18\x01 \x01(\v2\x12.auth.v1.UserEventH\x00R\x05event\x88\x01\x01\x12!\n" +
 	"\fresume_token\x18\x02 \x01(\tR\vresumeTokenB\b\n" +
@@ -422,22 +435,24 @@ var file_auth_v1_auth_service_proto_goTypes = []any{
 	(*WatchUserEventsRequest)(nil),  // 4: auth.v1.WatchUserEventsRequest
 	(*WatchUserEventsResponse)(nil), // 5: auth.v1.WatchUserEventsResponse
 	(Role)(0),                       // 6: auth.v1.Role
-	(*UserEvent)(nil),               // 7: auth.v1.UserEvent
+	(*timestamppb.Timestamp)(nil),   // 7: google.protobuf.Timestamp
+	(*UserEvent)(nil),               // 8: auth.v1.UserEvent
 }
 var file_auth_v1_auth_service_proto_depIdxs = []int32{
 	6, // 0: auth.v1.GetUserResponse.role:type_name -> auth.v1.Role
-	7, // 1: auth.v1.WatchUserEventsResponse.event:type_name -> auth.v1.UserEvent
-	0, // 2: auth.v1.AuthService.GetUser:input_type -> auth.v1.GetUserRequest
-	2, // 3: auth.v1.AuthService.ValidateUser:input_type -> auth.v1.ValidateUserRequest
-	4, // 4: auth.v1.AuthService.WatchUserEvents:input_type -> auth.v1.WatchUserEventsRequest
-	1, // 5: auth.v1.AuthService.GetUser:output_type -> auth.v1.GetUserResponse
-	3, // 6: auth.v1.AuthService.ValidateUser:output_type -> auth.v1.ValidateUserResponse
-	5, // 7: auth.v1.AuthService.WatchUserEvents:output_type -> auth.v1.WatchUserEventsResponse
-	5, // [5:8] is the sub-list for method output_type
-	2, // [2:5] is the sub-list for method input_type
-	2, // [2:2] is the sub-list for extension type_name
-	2, // [2:2] is the sub-list for extension extendee
-	0, // [0:2] is the sub-list for field type_name
+	7, // 1: auth.v1.WatchUserEventsRequest.since:type_name -> google.protobuf.Timestamp
+	8, // 2: auth.v1.WatchUserEventsResponse.event:type_name -> auth.v1.UserEvent
+	0, // 3: auth.v1.AuthService.GetUser:input_type -> auth.v1.GetUserRequest
+	2, // 4: auth.v1.AuthService.ValidateUser:input_type -> auth.v1.ValidateUserRequest
+	4, // 5: auth.v1.AuthService.WatchUserEvents:input_type -> auth.v1.WatchUserEventsRequest
+	1, // 6: auth.v1.AuthService.GetUser:output_type -> auth.v1.GetUserResponse
+	3, // 7: auth.v1.AuthService.ValidateUser:output_type -> auth.v1.ValidateUserResponse
+	5, // 8: auth.v1.AuthService.WatchUserEvents:output_type -> auth.v1.WatchUserEventsResponse
+	6, // [6:9] is the sub-list for method output_type
+	3, // [3:6] is the sub-list for method input_type
+	3, // [3:3] is the sub-list for extension type_name
+	3, // [3:3] is the sub-list for extension extendee
+	0, // [0:3] is the sub-list for field type_name
 }
 
 func init() { file_auth_v1_auth_service_proto_init() }
@@ -447,6 +462,7 @@ func file_auth_v1_auth_service_proto_init() {
 	}
 	file_auth_v1_account_proto_init()
 	file_auth_v1_user_event_proto_init()
+	file_auth_v1_auth_service_proto_msgTypes[4].OneofWrappers = []any{}
 	file_auth_v1_auth_service_proto_msgTypes[5].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{

@@ -43,12 +43,14 @@ type AuthServiceClient interface {
 	ValidateUser(ctx context.Context, in *ValidateUserRequest, opts ...grpc.CallOption) (*ValidateUserResponse, error)
 	// Streams what happens to one user, or to all of them, in the order in which it was written. The first response comes
 	// at once and carries only a resume_token; so does one every 15 seconds on a quiet stream. A stream that is resumed
-	// with the last token it got has no gap and no duplicate.
+	// with the last token it got has no gap and no duplicate. A service that verifies access tokens learns from it which of
+	// them are good no more.
 	//
 	// Errors: INVALID_ARGUMENT policy.v1 RESUME_TOKEN_INVALID; OUT_OF_RANGE policy.v1 RESUME_TOKEN_TOO_OLD;
 	// RESOURCE_EXHAUSTED policy.v1 CONSUMER_TOO_SLOW and UNAVAILABLE policy.v1 DRAINING, both with the point to resume
 	// from where the service itself ends the stream; PERMISSION_DENIED ACCOUNT_LOCKED, ACCOUNT_DEACTIVATED for a user's
-	// own stream, after the event that says so.
+	// own stream, after the event that says so; UNAUTHENTICATED policy.v1 TOKEN_REVOKED once the caller's session has ended in
+	// another way.
 	WatchUserEvents(ctx context.Context, in *WatchUserEventsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchUserEventsResponse], error)
 }
 
@@ -118,12 +120,14 @@ type AuthServiceServer interface {
 	ValidateUser(context.Context, *ValidateUserRequest) (*ValidateUserResponse, error)
 	// Streams what happens to one user, or to all of them, in the order in which it was written. The first response comes
 	// at once and carries only a resume_token; so does one every 15 seconds on a quiet stream. A stream that is resumed
-	// with the last token it got has no gap and no duplicate.
+	// with the last token it got has no gap and no duplicate. A service that verifies access tokens learns from it which of
+	// them are good no more.
 	//
 	// Errors: INVALID_ARGUMENT policy.v1 RESUME_TOKEN_INVALID; OUT_OF_RANGE policy.v1 RESUME_TOKEN_TOO_OLD;
 	// RESOURCE_EXHAUSTED policy.v1 CONSUMER_TOO_SLOW and UNAVAILABLE policy.v1 DRAINING, both with the point to resume
 	// from where the service itself ends the stream; PERMISSION_DENIED ACCOUNT_LOCKED, ACCOUNT_DEACTIVATED for a user's
-	// own stream, after the event that says so.
+	// own stream, after the event that says so; UNAUTHENTICATED policy.v1 TOKEN_REVOKED once the caller's session has ended in
+	// another way.
 	WatchUserEvents(*WatchUserEventsRequest, grpc.ServerStreamingServer[WatchUserEventsResponse]) error
 	mustEmbedUnimplementedAuthServiceServer()
 }

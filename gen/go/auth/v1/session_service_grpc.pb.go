@@ -52,7 +52,8 @@ type SessionServiceClient interface {
 	// ACCOUNT_DEACTIVATED; RESOURCE_EXHAUSTED policy.v1 RATE_LIMITED.
 	RefreshSession(ctx context.Context, in *RefreshSessionRequest, opts ...grpc.CallOption) (*RefreshSessionResponse, error)
 	// Closes the session of a refresh token. Closing a session that is closed already, or that never was, is no error.
-	// Access tokens of the session last until they expire, ten minutes at most.
+	// Access tokens of the session are refused and its streams end within a second, by services that can hear of it; see
+	// AuthService.WatchUserEvents.
 	//
 	// Errors: RESOURCE_EXHAUSTED policy.v1 RATE_LIMITED.
 	SignOut(ctx context.Context, in *SignOutRequest, opts ...grpc.CallOption) (*SignOutResponse, error)
@@ -148,7 +149,8 @@ type SessionServiceServer interface {
 	// ACCOUNT_DEACTIVATED; RESOURCE_EXHAUSTED policy.v1 RATE_LIMITED.
 	RefreshSession(context.Context, *RefreshSessionRequest) (*RefreshSessionResponse, error)
 	// Closes the session of a refresh token. Closing a session that is closed already, or that never was, is no error.
-	// Access tokens of the session last until they expire, ten minutes at most.
+	// Access tokens of the session are refused and its streams end within a second, by services that can hear of it; see
+	// AuthService.WatchUserEvents.
 	//
 	// Errors: RESOURCE_EXHAUSTED policy.v1 RATE_LIMITED.
 	SignOut(context.Context, *SignOutRequest) (*SignOutResponse, error)

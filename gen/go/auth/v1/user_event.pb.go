@@ -115,7 +115,9 @@ type UserEvent struct {
 	// What happened.
 	EventType UserEventType `protobuf:"varint,2,opt,name=event_type,json=eventType,proto3,enum=auth.v1.UserEventType" json:"event_type,omitempty"`
 	// When it was written, by the clock of the server.
-	Timestamp     *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=timestamp,proto3" json:"timestamp,omitempty"`
+	Timestamp *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=timestamp,proto3" json:"timestamp,omitempty"`
+	// The sessions of the user that ended with it. Unset where none did.
+	EndedSessions *EndedSessions `protobuf:"bytes,4,opt,name=ended_sessions,json=endedSessions,proto3,oneof" json:"ended_sessions,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -171,16 +173,86 @@ func (x *UserEvent) GetTimestamp() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *UserEvent) GetEndedSessions() *EndedSessions {
+	if x != nil {
+		return x.EndedSessions
+	}
+	return nil
+}
+
+// EndedSessions says which sessions of a user have ended. Every access token of theirs that was issued up to the timestamp
+// of the event is good no more, whatever it says of its own end.
+type EndedSessions struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The session that ended, as SessionTokens.session_id has it. Empty means every session of the user but the one in
+	// except_session_id.
+	SessionId string `protobuf:"bytes,1,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
+	// The session that goes on where all others ended. Empty means that none does.
+	ExceptSessionId string `protobuf:"bytes,2,opt,name=except_session_id,json=exceptSessionId,proto3" json:"except_session_id,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *EndedSessions) Reset() {
+	*x = EndedSessions{}
+	mi := &file_auth_v1_user_event_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EndedSessions) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EndedSessions) ProtoMessage() {}
+
+func (x *EndedSessions) ProtoReflect() protoreflect.Message {
+	mi := &file_auth_v1_user_event_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EndedSessions.ProtoReflect.Descriptor instead.
+func (*EndedSessions) Descriptor() ([]byte, []int) {
+	return file_auth_v1_user_event_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *EndedSessions) GetSessionId() string {
+	if x != nil {
+		return x.SessionId
+	}
+	return ""
+}
+
+func (x *EndedSessions) GetExceptSessionId() string {
+	if x != nil {
+		return x.ExceptSessionId
+	}
+	return ""
+}
+
 var File_auth_v1_user_event_proto protoreflect.FileDescriptor
 
 const file_auth_v1_user_event_proto_rawDesc = "" +
 	"\n" +
-	"\x18auth/v1/user_event.proto\x12\aauth.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x95\x01\n" +
+	"\x18auth/v1/user_event.proto\x12\aauth.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xec\x01\n" +
 	"\tUserEvent\x12\x17\n" +
 	"\auser_id\x18\x01 \x01(\tR\x06userId\x125\n" +
 	"\n" +
 	"event_type\x18\x02 \x01(\x0e2\x16.auth.v1.UserEventTypeR\teventType\x128\n" +
-	"\ttimestamp\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\ttimestamp*\x84\x03\n" +
+	"\ttimestamp\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\ttimestamp\x12B\n" +
+	"\x0eended_sessions\x18\x04 \x01(\v2\x16.auth.v1.EndedSessionsH\x00R\rendedSessions\x88\x01\x01B\x11\n" +
+	"\x0f_ended_sessions\"Z\n" +
+	"\rEndedSessions\x12\x1d\n" +
+	"\n" +
+	"session_id\x18\x01 \x01(\tR\tsessionId\x12*\n" +
+	"\x11except_session_id\x18\x02 \x01(\tR\x0fexceptSessionId*\x84\x03\n" +
 	"\rUserEventType\x12\x1f\n" +
 	"\x1bUSER_EVENT_TYPE_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15USER_EVENT_TYPE_LOGIN\x10\x01\x12 \n" +
@@ -209,20 +281,22 @@ func file_auth_v1_user_event_proto_rawDescGZIP() []byte {
 }
 
 var file_auth_v1_user_event_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_auth_v1_user_event_proto_msgTypes = make([]protoimpl.MessageInfo, 1)
+var file_auth_v1_user_event_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
 var file_auth_v1_user_event_proto_goTypes = []any{
 	(UserEventType)(0),            // 0: auth.v1.UserEventType
 	(*UserEvent)(nil),             // 1: auth.v1.UserEvent
-	(*timestamppb.Timestamp)(nil), // 2: google.protobuf.Timestamp
+	(*EndedSessions)(nil),         // 2: auth.v1.EndedSessions
+	(*timestamppb.Timestamp)(nil), // 3: google.protobuf.Timestamp
 }
 var file_auth_v1_user_event_proto_depIdxs = []int32{
 	0, // 0: auth.v1.UserEvent.event_type:type_name -> auth.v1.UserEventType
-	2, // 1: auth.v1.UserEvent.timestamp:type_name -> google.protobuf.Timestamp
-	2, // [2:2] is the sub-list for method output_type
-	2, // [2:2] is the sub-list for method input_type
-	2, // [2:2] is the sub-list for extension type_name
-	2, // [2:2] is the sub-list for extension extendee
-	0, // [0:2] is the sub-list for field type_name
+	3, // 1: auth.v1.UserEvent.timestamp:type_name -> google.protobuf.Timestamp
+	2, // 2: auth.v1.UserEvent.ended_sessions:type_name -> auth.v1.EndedSessions
+	3, // [3:3] is the sub-list for method output_type
+	3, // [3:3] is the sub-list for method input_type
+	3, // [3:3] is the sub-list for extension type_name
+	3, // [3:3] is the sub-list for extension extendee
+	0, // [0:3] is the sub-list for field type_name
 }
 
 func init() { file_auth_v1_user_event_proto_init() }
@@ -230,13 +304,14 @@ func file_auth_v1_user_event_proto_init() {
 	if File_auth_v1_user_event_proto != nil {
 		return
 	}
+	file_auth_v1_user_event_proto_msgTypes[0].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_auth_v1_user_event_proto_rawDesc), len(file_auth_v1_user_event_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   1,
+			NumMessages:   2,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -91,6 +91,10 @@ const (
 	// RESOURCE_EXHAUSTED: the server has more work than it can do in time and did not begin this call. RetryInfo says when to
 	// come back.
 	ErrorReason_ERROR_REASON_OVERLOADED ErrorReason = 30
+	// UNAUTHENTICATED: the access token was good and is no more, because its session has ended or must show that it has not.
+	// Refresh the session; where that is refused too, sign in. A stream ends with it as soon as that happens, and then says
+	// where to resume, if it can be resumed. Metadata: resume_token.
+	ErrorReason_ERROR_REASON_TOKEN_REVOKED ErrorReason = 31
 )
 
 // Enum value maps for ErrorReason.
@@ -127,6 +131,7 @@ var (
 		28: "ERROR_REASON_UNIMPLEMENTED",
 		29: "ERROR_REASON_SUBSCRIPTION_CLOSED",
 		30: "ERROR_REASON_OVERLOADED",
+		31: "ERROR_REASON_TOKEN_REVOKED",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":          0,
@@ -160,6 +165,7 @@ var (
 		"ERROR_REASON_UNIMPLEMENTED":        28,
 		"ERROR_REASON_SUBSCRIPTION_CLOSED":  29,
 		"ERROR_REASON_OVERLOADED":           30,
+		"ERROR_REASON_TOKEN_REVOKED":        31,
 	}
 )
 
@@ -194,7 +200,7 @@ var File_policy_v1_error_reason_proto protoreflect.FileDescriptor
 
 const file_policy_v1_error_reason_proto_rawDesc = "" +
 	"\n" +
-	"\x1cpolicy/v1/error_reason.proto\x12\tpolicy.v1*\x93\b\n" +
+	"\x1cpolicy/v1/error_reason.proto\x12\tpolicy.v1*\xb3\b\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15ERROR_REASON_INTERNAL\x10\x01\x12 \n" +
@@ -227,7 +233,8 @@ const file_policy_v1_error_reason_proto_rawDesc = "" +
 	"\x1eERROR_REASON_MESSAGE_TOO_LARGE\x10\x1b\x12\x1e\n" +
 	"\x1aERROR_REASON_UNIMPLEMENTED\x10\x1c\x12$\n" +
 	" ERROR_REASON_SUBSCRIPTION_CLOSED\x10\x1d\x12\x1b\n" +
-	"\x17ERROR_REASON_OVERLOADED\x10\x1eB\xa4\x01\n" +
+	"\x17ERROR_REASON_OVERLOADED\x10\x1e\x12\x1e\n" +
+	"\x1aERROR_REASON_TOKEN_REVOKED\x10\x1fB\xa4\x01\n" +
 	"\rcom.policy.v1B\x10ErrorReasonProtoP\x01Z<github.com/concordat-dev/concordat/gen/go/policy/v1;policyv1\xa2\x02\x03PXX\xaa\x02\tPolicy.V1\xca\x02\tPolicy\\V1\xe2\x02\x15Policy\\V1\\GPBMetadata\xea\x02\n" +
 	"Policy::V1b\x06proto3"
 

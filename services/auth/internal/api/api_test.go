@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"fmt"
+	"log/slog"
 	"reflect"
 	"runtime"
 	"strings"
@@ -16,6 +17,7 @@ import (
 
 	authv1 "github.com/concordat-dev/concordat/gen/go/auth/v1"
 	"github.com/concordat-dev/concordat/kit/clock/clocktest"
+	"github.com/concordat-dev/concordat/kit/eventlog"
 	"github.com/concordat-dev/concordat/kit/id"
 	"github.com/concordat-dev/concordat/kit/kittest"
 	"github.com/concordat-dev/concordat/kit/token"
@@ -43,6 +45,7 @@ type service struct {
 	users *userstest.Server
 	clock *clocktest.Manual
 	key   token.Key
+	log   *eventlog.Log
 }
 
 func start(t *testing.T) *service {
@@ -52,6 +55,7 @@ func start(t *testing.T) *service {
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.log = store.Log()
 	logCtx, stopLog := context.WithCancel(context.Background())
 	logEnded := make(chan error, 1)
 	go func() { logEnded <- store.Log().Run(logCtx) }()
@@ -67,7 +71,7 @@ func start(t *testing.T) *service {
 
 	dir := t.TempDir()
 	s.users = userstest.Start(t, dir)
-	conn, err := profiles.Dial(s.users.Target(), s.users.Identity("auth"))
+	conn, err := profiles.Dial(s.users.Target(), s.users.Identity("auth"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,16 +95,23 @@ func start(t *testing.T) *service {
 		t.Fatal(err)
 	}
 	server := api.New(s.auth, store.Log(), []token.Key{s.key})
+	verifier := token.NewVerifier(token.VerifierConfig{
+		Issuer: kittest.Issuer, Audience: kittest.Audience, Clock: s.clock,
+		// The tokens of the service itself, and those that the harness makes up.
+		Keys: func(ctx context.Context) ([]token.Key, error) {
+			made, err := s.Keys(ctx)
+			return append(made, s.key), err
+		},
+	})
+	follower := token.NewFollower(token.FollowerConfig{
+		Open: api.Revocations(store.Log()), Verifier: verifier, Clock: s.clock, Random: func() float64 { return 0 },
+		Log: slog.New(slog.DiscardHandler),
+	})
+	following := make(chan struct{})
+	go func() { follower.Run(logCtx); close(following) }()
+	t.Cleanup(func() { stopLog(); <-following })
 	s.Harness = kittest.Start(t, server.Register, func(o *kittest.Options) {
-		o.Name, o.Dir, o.Clock = "auth", dir, s.clock
-		o.Tokens = token.NewVerifier(token.VerifierConfig{
-			Issuer: kittest.Issuer, Audience: kittest.Audience, Clock: s.clock,
-			// The tokens of the service itself, and those that the harness makes up.
-			Keys: func(ctx context.Context) ([]token.Key, error) {
-				made, err := s.Keys(ctx)
-				return append(made, s.key), err
-			},
-		})
+		o.Name, o.Dir, o.Clock, o.Tokens = "auth", dir, s.clock, verifier
 	})
 	return s
 }

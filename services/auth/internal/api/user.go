@@ -2,6 +2,8 @@ package api
 
 import (
 	"context"
+	"errors"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -10,6 +12,7 @@ import (
 	"github.com/concordat-dev/concordat/kit/eventlog"
 	"github.com/concordat-dev/concordat/kit/identity"
 	"github.com/concordat-dev/concordat/kit/server"
+	"github.com/concordat-dev/concordat/kit/token"
 	"github.com/concordat-dev/concordat/services/auth/internal/auth"
 )
 
@@ -47,6 +50,9 @@ func (s *userServer) WatchUserEvents(req *authv1.WatchUserEventsRequest, stream 
 	ctx := stream.Context()
 	user := string(auth.ParseUserID(req.GetUserId()))
 	watch := eventlog.Watch{Scope: watchScope + user, Token: req.GetResumeToken()}
+	if req.GetSince() != nil {
+		watch.Since = req.GetSince().AsTime()
+	}
 	if user != "" {
 		watch.Match = func(e eventlog.Event) bool { return e.Subject == user }
 	}
@@ -55,25 +61,74 @@ func (s *userServer) WatchUserEvents(req *authv1.WatchUserEventsRequest, stream 
 		return err
 	}
 	defer sub.Close()
-	self := identity.From(ctx).UserID()
-	return server.Follow(ctx, sub, func(e *eventlog.Event, token string) error {
+	self := identity.From(ctx).User
+	send := func(e *eventlog.Event, token string) error {
 		if err := stream.Send(&authv1.WatchUserEventsResponse{Event: eventToProto(e), ResumeToken: token}); err != nil {
 			return err
 		}
-		if e == nil || e.Subject != self {
+		if e == nil || self == nil || e.Subject != self.ID {
 			return nil
 		}
-		return auth.EventType(e.Type).Blocks() // the caller may no longer act, and so not watch
-	})
+		return endOf(self, eventOf(*e), token)
+	}
+	err = server.Follow(ctx, sub, send)
+	if errors.Is(err, token.ErrRevoked) && (user == "" || user == self.ID) {
+		return lastWords(ctx, sub, send, err)
+	}
+	return err
+}
+
+// endOf returns what an event means for a stream of the user that it happened to: that they may no longer act, and so not
+// watch, that the session of the stream has ended, or nothing.
+func endOf(self *identity.User, e auth.Event, resume string) error {
+	if err := e.Type.Blocks(); err != nil {
+		return err
+	}
+	r := revocationOf(e)
+	if r == nil || !r.Concerns(self) {
+		return nil
+	}
+	return token.ErrRevoked.With(eventlog.MetadataResumeToken, resume)
+}
+
+// lastWords tells a stream that was cut, because the session of its caller has ended, how that came about: the event is in
+// the log, where the revocation was read as well. It returns what the event says, else why it was cut.
+func lastWords(ctx context.Context, sub *eventlog.Subscription, send func(*eventlog.Event, string) error, cut error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastWordsIn)
+	defer cancel()
+	for {
+		e, token, err := sub.Next(ctx)
+		if err != nil {
+			return cut
+		}
+		if err := send(&e, token); err != nil {
+			return err
+		}
+	}
+}
+
+// lastWordsIn bounds lastWords: the request path leaves a call that is cut a little time.
+const lastWordsIn = 100 * time.Millisecond
+
+// eventOf returns the domain's event of an entry of the log.
+func eventOf(e eventlog.Event) auth.Event {
+	return auth.Event{
+		UserID: auth.UserID(e.Subject), Type: auth.EventType(e.Type), At: e.At, SessionID: auth.SessionID(e.Payload),
+	}
 }
 
 func eventToProto(e *eventlog.Event) *authv1.UserEvent {
 	if e == nil {
 		return nil
 	}
-	return &authv1.UserEvent{
-		UserId:    e.Subject,
-		EventType: eventTypeToProto(auth.EventType(e.Type)),
-		Timestamp: timestamppb.New(e.At),
+	event := eventOf(*e)
+	p := &authv1.UserEvent{
+		UserId:    string(event.UserID),
+		EventType: eventTypeToProto(event.Type),
+		Timestamp: timestamppb.New(event.At),
 	}
+	if ended, ok := event.Ended(); ok {
+		p.EndedSessions = &authv1.EndedSessions{SessionId: string(ended.SessionID), ExceptSessionId: string(ended.Except)}
+	}
+	return p
 }

@@ -19,7 +19,7 @@ import (
 
 // How long things last.
 const (
-	// AccessTokenLifetime is how long an access token is good for; nothing ends it sooner.
+	// AccessTokenLifetime is how long an access token is good for, if its session does not end sooner.
 	AccessTokenLifetime = 10 * time.Minute
 	// RefreshTokenLifetime is how long a refresh token waits to be used.
 	RefreshTokenLifetime = 30 * 24 * time.Hour

@@ -7,6 +7,31 @@ type Event struct {
 	UserID UserID
 	Type   EventType
 	At     time.Time
+	// SessionID is the session that was closed, by EventLogout and EventRefreshTokenReused; and the one that stays open, if
+	// one does, where EventPasswordChanged closed all others. Empty for all other events.
+	SessionID SessionID
+}
+
+// Ended says which sessions of a user an event closed.
+type Ended struct {
+	// SessionID is the one session; empty means all of them but Except.
+	SessionID SessionID
+	// Except is the session that stays open; empty means none.
+	Except SessionID
+}
+
+// Ended returns which sessions ended with the event, and false where none did. Their access tokens are good no more.
+func (e Event) Ended() (Ended, bool) {
+	switch e.Type {
+	case EventLogout, EventRefreshTokenReused:
+		return Ended{SessionID: e.SessionID}, true
+	case EventPasswordChanged:
+		return Ended{Except: e.SessionID}, true
+	case EventLocked, EventDeactivated:
+		return Ended{}, true
+	default:
+		return Ended{}, false
+	}
 }
 
 // EventType is what can happen to an account. The values are those of auth.v1.UserEventType without the prefix; they are

@@ -107,7 +107,7 @@ func (s *Service) setPassword(ctx context.Context, r PasswordChangeRequest, veri
 		if err := tx.CloseSessions(ctx, a.ID, r.SessionID, now); err != nil {
 			return err
 		}
-		return tx.Append(ctx, Event{UserID: a.ID, Type: EventPasswordChanged, At: now})
+		return tx.Append(ctx, Event{UserID: a.ID, Type: EventPasswordChanged, At: now, SessionID: r.SessionID})
 	})
 	if errors.Is(err, ErrRequestIDTaken) { // the same request came twice at once
 		return errAgain

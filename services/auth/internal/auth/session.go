@@ -182,5 +182,5 @@ func (s *Service) closeSession(ctx context.Context, tx Tx, session Session, why 
 	if err != nil || !closed {
 		return err
 	}
-	return tx.Append(ctx, Event{UserID: session.UserID, Type: why, At: at})
+	return tx.Append(ctx, Event{UserID: session.UserID, Type: why, At: at, SessionID: session.ID})
 }

@@ -67,7 +67,8 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 	return &Store{db: db, log: log}, nil
 }
 
-// Log returns the events: the subject of each is a user id, the type an auth.EventType, and the payload empty.
+// Log returns the events: the subject of each is a user id, the type an auth.EventType, and the payload the id of
+// the session that it speaks of.
 func (s *Store) Log() *eventlog.Log { return s.log }
 
 // Healthy returns an error when the store cannot be read or written.
@@ -75,6 +76,9 @@ func (s *Store) Healthy(ctx context.Context) error { return s.db.Healthy(ctx) }
 
 // Run serves the subscriptions until ctx ends; see eventlog.Log.Run. A store runs once.
 func (s *Store) Run(ctx context.Context) error { return s.log.Run(ctx) }
+
+// Metrics returns what tells Prometheus of the connections to the database and of the event log.
+func (s *Store) Metrics() (*sqldb.Metrics, *eventlog.Metrics) { return s.db.Metrics(), s.log.Metrics() }
 
 // Close waits for what is under way, closes the database and gives the data directory free. Closing twice is allowed.
 func (s *Store) Close() error { return s.db.Close() }
@@ -131,7 +135,9 @@ func (v view) exists(ctx context.Context, query string, args ...any) (bool, erro
 
 // Append writes an event; see auth.Tx.
 func (t *txn) Append(ctx context.Context, e auth.Event) error {
-	return t.log.Append(ctx, t.tx, eventlog.Event{At: e.At, Subject: string(e.UserID), Type: string(e.Type)})
+	return t.log.Append(ctx, t.tx, eventlog.Event{
+		At: e.At, Subject: string(e.UserID), Type: string(e.Type), Payload: []byte(e.SessionID),
+	})
 }
 
 // purges are what Purge runs, in this order, each with the time that it is given and the limit that is left. A session

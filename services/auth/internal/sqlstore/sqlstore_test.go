@@ -47,7 +47,9 @@ func events(ctx context.Context, log *eventlog.Log, from string) ([]auth.Event, 
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, auth.Event{UserID: auth.UserID(e.Subject), Type: auth.EventType(e.Type), At: e.At})
+		all = append(all, auth.Event{
+			UserID: auth.UserID(e.Subject), Type: auth.EventType(e.Type), At: e.At, SessionID: auth.SessionID(e.Payload),
+		})
 	}
 	return all, nil
 }

@@ -148,10 +148,15 @@ func findAccount(t *testing.T, s auth.Store, n int) (a auth.Account, err error) 
 }
 
 func eventsInOrder(t *testing.T, b Backend) {
+	event := func(n int, kind auth.EventType) auth.Event {
+		e := auth.Event{UserID: userID(n), Type: kind, At: epoch.Add(time.Duration(n) * time.Second)}
+		if n%2 == 1 {
+			e.SessionID = sessionID(n)
+		}
+		return e
+	}
 	for n, kind := range auth.EventTypes() {
-		write(t, b.Store, func(ctx context.Context, tx auth.Tx) error {
-			return tx.Append(ctx, auth.Event{UserID: userID(n), Type: kind, At: epoch.Add(time.Duration(n) * time.Second)})
-		})
+		write(t, b.Store, func(ctx context.Context, tx auth.Tx) error { return tx.Append(ctx, event(n, kind)) })
 	}
 	events, err := b.Events(t.Context())
 	if err != nil {
@@ -161,7 +166,7 @@ func eventsInOrder(t *testing.T, b Backend) {
 		t.Fatalf("got %d events", len(events))
 	}
 	for n, kind := range auth.EventTypes() {
-		equal(t, "event", events[n], auth.Event{UserID: userID(n), Type: kind, At: epoch.Add(time.Duration(n) * time.Second)})
+		equal(t, "event", events[n], event(n, kind))
 	}
 }
 

@@ -120,5 +120,8 @@ func (s *Store) Run(ctx context.Context) error { return s.log.Run(ctx) }
 // Healthy returns an error when the store cannot be read or written.
 func (s *Store) Healthy(ctx context.Context) error { return s.db.Healthy(ctx) }
 
+// Metrics returns what tells Prometheus of the connections to the database and of the event log.
+func (s *Store) Metrics() (*sqldb.Metrics, *eventlog.Metrics) { return s.db.Metrics(), s.log.Metrics() }
+
 // Close waits for the calls under way and closes the store. End Run first. Closing twice is allowed.
 func (s *Store) Close() error { return s.db.Close() }

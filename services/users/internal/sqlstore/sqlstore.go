@@ -107,5 +107,8 @@ func (s *Store) Healthy(ctx context.Context) error { return s.db.Healthy(ctx) }
 // Run serves the event log until ctx ends; see eventlog.Log.Run. A store runs once.
 func (s *Store) Run(ctx context.Context) error { return s.log.Run(ctx) }
 
+// Metrics returns what tells Prometheus of the connections to the database and of the event log.
+func (s *Store) Metrics() (*sqldb.Metrics, *eventlog.Metrics) { return s.db.Metrics(), s.log.Metrics() }
+
 // Close waits for what is under way, closes the database and gives the data directory free. Closing twice is allowed.
 func (s *Store) Close() error { return s.db.Close() }

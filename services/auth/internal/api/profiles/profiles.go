@@ -13,16 +13,19 @@ import (
 	"github.com/concordat-dev/concordat/kit/client"
 	"github.com/concordat-dev/concordat/kit/fault"
 	"github.com/concordat-dev/concordat/kit/pki"
+	"github.com/concordat-dev/concordat/kit/telemetry"
 	"github.com/concordat-dev/concordat/services/auth/internal/auth"
 )
 
-// Dial returns a connection to users at target, which connects when it is first used.
-func Dial(target string, identity *pki.Identity) (*grpc.ClientConn, error) {
+// Dial returns a connection to users at target, which connects when it is first used. signals is the telemetry of the
+// service, nil for none.
+func Dial(target string, identity *pki.Identity, signals *telemetry.Service) (*grpc.ClientConn, error) {
 	return client.Dial(client.Config{
-		Target:   target,
-		Server:   "users",
-		Identity: identity,
-		Services: []protoreflect.ServiceDescriptor{usersv1.File_users_v1_user_service_proto.Services().ByName("UserService")},
+		Target:    target,
+		Server:    "users",
+		Identity:  identity,
+		Telemetry: signals,
+		Services:  []protoreflect.ServiceDescriptor{usersv1.File_users_v1_user_service_proto.Services().ByName("UserService")},
 	})
 }
 

@@ -32,7 +32,7 @@ func start(t *testing.T) (*userstest.Server, profiles.Profiles) {
 
 func dial(t *testing.T, users *userstest.Server, target string) profiles.Profiles {
 	t.Helper()
-	conn, err := profiles.Dial(target, users.Identity("auth"))
+	conn, err := profiles.Dial(target, users.Identity("auth"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

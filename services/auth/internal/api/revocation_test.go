@@ -1,0 +1,198 @@
+package api_test
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	authv1 "github.com/concordat-dev/concordat/gen/go/auth/v1"
+	"github.com/concordat-dev/concordat/kit/eventlog"
+	"github.com/concordat-dev/concordat/kit/kittest"
+	"github.com/concordat-dev/concordat/kit/token"
+	"github.com/concordat-dev/concordat/services/auth/internal/api"
+)
+
+const (
+	logout          = authv1.UserEventType_USER_EVENT_TYPE_LOGOUT
+	reused          = authv1.UserEventType_USER_EVENT_TYPE_REFRESH_TOKEN_REUSED
+	passwordChanged = authv1.UserEventType_USER_EVENT_TYPE_PASSWORD_CHANGED
+	unlocked        = authv1.UserEventType_USER_EVENT_TYPE_ACCOUNT_UNLOCKED
+	deactivated     = authv1.UserEventType_USER_EVENT_TYPE_DEACTIVATED
+)
+
+func (s *service) signOut(tokens *authv1.SessionTokens) {
+	s.t.Helper()
+	if _, err := s.sessions().SignOut(s.t.Context(), &authv1.SignOutRequest{RefreshToken: tokens.GetRefreshToken()}); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func TestAnEventSaysWhichSessionsEndedWithIt(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	s.admin(9)
+	member := s.member(1)
+	admins := s.admins(9)
+	all, _ := s.watch(s.asService(), "", "")
+	user := member.GetUserId()
+	first, second, third := s.signIn(1), s.signIn(1), s.signIn(1)
+	s.signOut(first)
+	for range 2 {
+		_, _ = s.sessions().RefreshSession(t.Context(), &authv1.RefreshSessionRequest{RefreshToken: second.GetRefreshToken()})
+	}
+	change := &authv1.ChangePasswordRequest{UserId: user, CurrentPassword: secret, NewPassword: secret + "!", RequestId: signUp(1).GetRequestId()}
+	if _, err := authv1.NewSessionServiceClient(s.WithToken(third.GetAccessToken())).ChangePassword(t.Context(), change); err != nil {
+		t.Fatal(err)
+	}
+	_, err := admins.LockUser(t.Context(), &authv1.LockUserRequest{UserId: user})
+	_, err2 := admins.UnlockUser(t.Context(), &authv1.UnlockUserRequest{UserId: user})
+	_, err3 := admins.DeactivateUser(t.Context(), &authv1.DeactivateUserRequest{UserId: user})
+	if err := errors.Join(err, err2, err3); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []struct {
+		kind  authv1.UserEventType
+		ended *authv1.EndedSessions
+	}{
+		{login, nil},
+		{login, nil},
+		{login, nil},
+		{logout, &authv1.EndedSessions{SessionId: first.GetSessionId()}},
+		{reused, &authv1.EndedSessions{SessionId: second.GetSessionId()}},
+		{passwordChanged, &authv1.EndedSessions{ExceptSessionId: third.GetSessionId()}},
+		{locked, &authv1.EndedSessions{}},
+		{unlocked, nil},
+		{deactivated, &authv1.EndedSessions{}},
+	} {
+		resp, err := all.Recv()
+		if err != nil {
+			t.Fatal(err)
+		}
+		e := resp.GetEvent()
+		if e.GetEventType() != want.kind || (e.EndedSessions == nil) != (want.ended == nil) || !proto.Equal(e.GetEndedSessions(), want.ended) {
+			t.Errorf("got %v, want %v with %v", e, want.kind, want.ended)
+		}
+	}
+}
+
+func TestAStreamIsToldOfTheEndOfItsSessionAndThenEnds(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	s.admin(9)
+	user := s.member(1).GetUserId()
+	gone, here := s.signIn(1), s.signIn(1)
+	stream, _ := s.watch(authv1.NewAuthServiceClient(s.WithToken(gone.GetAccessToken())), user, "")
+	other, _ := s.watch(authv1.NewAuthServiceClient(s.WithToken(here.GetAccessToken())), user, "")
+
+	s.clock.Advance(time.Millisecond)
+	s.signOut(gone)
+	last := wantEvents(t, stream, user, logout)
+	_, err := stream.Recv()
+	if f := kittest.WantFault(t, err, codes.Unauthenticated, "TOKEN_REVOKED"); f.Metadata()["resume_token"] != last {
+		t.Errorf("metadata %v, want the token %s", f.Metadata(), last)
+	}
+	wantEvents(t, other, user, logout)
+
+	if _, err := s.admins(9).LockUser(t.Context(), &authv1.LockUserRequest{UserId: user}); err != nil {
+		t.Fatal(err)
+	}
+	wantEvents(t, other, user, locked)
+	_, err = other.Recv()
+	kittest.WantFault(t, err, codes.PermissionDenied, "ACCOUNT_LOCKED")
+}
+
+func TestAnAdministratorWhoWatchesAnotherIsCutWithTheirSession(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	s.admin(9)
+	user := s.member(1).GetUserId()
+	tokens := s.signIn(9)
+	stream, at := s.watch(authv1.NewAuthServiceClient(s.WithToken(tokens.GetAccessToken())), user, "")
+	s.signOut(tokens)
+	_, err := stream.Recv()
+	if f := kittest.WantFault(t, err, codes.Unauthenticated, "TOKEN_REVOKED"); f.Metadata()["resume_token"] == "" {
+		t.Errorf("metadata %v, want a token such as %s", f.Metadata(), at)
+	}
+}
+
+func TestAWatchBeginsInThePastWhereItIsAskedTo(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	user := s.member(1).GetUserId()
+	s.clock.Advance(time.Hour)
+	since := s.clock.Now()
+	s.signIn(1)
+	s.clock.Advance(time.Hour)
+	for name, row := range map[string]struct {
+		since time.Time
+		want  []authv1.UserEventType
+	}{
+		"before everything": {time.Unix(1, 0), []authv1.UserEventType{signedUp, login}},
+		"in between":        {since.Add(-time.Minute), []authv1.UserEventType{login}},
+		"after everything":  {since.Add(time.Minute), nil},
+	} {
+		stream, err := s.asService().WatchUserEvents(t.Context(), &authv1.WatchUserEventsRequest{UserId: user, Since: timestamppb.New(row.since)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		first, err := stream.Recv()
+		if err != nil || first.GetEvent() != nil {
+			t.Fatalf("%s: the first response is %v, %v", name, first, err)
+		}
+		resume := first.GetResumeToken()
+		if row.want != nil {
+			t.Log(name)
+			resume = wantEvents(t, stream, user, row.want...)
+		}
+		// Beside a token it counts for nothing.
+		resumed, err := s.asService().WatchUserEvents(t.Context(), &authv1.WatchUserEventsRequest{
+			UserId: user, ResumeToken: resume, Since: timestamppb.New(time.Unix(1, 0)),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if first, err := resumed.Recv(); err != nil || first.GetResumeToken() != resume {
+			t.Errorf("%s: resumed at %v, %v", name, first, err)
+		}
+	}
+}
+
+// TestAStreamThatIsCutBeforeItReadTheEventReadsItYet has the revocation overtake the event, as it may: both come out of the
+// log by ways of their own.
+func TestAStreamThatIsCutBeforeItReadTheEventReadsItYet(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	user := s.member(1).GetUserId()
+	sub, err := s.log.Subscribe(t.Context(), eventlog.Watch{Scope: "test"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer sub.Close()
+	s.signOut(s.signIn(1))
+	ctx, cut := context.WithCancelCause(t.Context())
+	cut(token.ErrRevoked)
+	var told []string
+	ends := errors.New("the event that ended it")
+	send := func(e *eventlog.Event, _ string) error {
+		told = append(told, e.Subject+" "+e.Type)
+		if e.Type == "LOGOUT" {
+			return ends
+		}
+		return nil
+	}
+	if err := api.LastWords(ctx, sub, send, token.ErrRevoked); !errors.Is(err, ends) {
+		t.Errorf("it ends with %v", err)
+	}
+	if want := []string{user + " LOGIN", user + " LOGOUT"}; !slices.Equal(told, want) {
+		t.Errorf("it was told %v, want %v", told, want)
+	}
+	if err := api.LastWords(ctx, sub, send, token.ErrRevoked); !errors.Is(err, token.ErrRevoked) {
+		t.Errorf("without an event it ends with %v", err)
+	}
+}

@@ -1,0 +1,109 @@
+package main_test
+
+import (
+	"regexp"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"google.golang.org/grpc/metadata"
+
+	paymentsv1 "github.com/concordat-dev/concordat/gen/go/payments/v1"
+	"github.com/concordat-dev/concordat/kit/kittest"
+)
+
+func TestOneProcessTellsOfEachServiceInMetricsAndTraces(t *testing.T) {
+	collector := kittest.NewCollector(t)
+	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.Endpoint)
+	s := run(t, t.TempDir(), "--trace-ratio=0")
+	p := at(t, s.grpc)
+	p.signUp(t, "ada@example.com", request1, "")
+	p.signIn(t, "ada@example.com")
+	watch, err := p.payments.WatchTransactions(p.ctx, &paymentsv1.WatchTransactionsRequest{CustomerId: p.id})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := watch.Header(); err != nil { // it is subscribed
+		t.Fatal(err)
+	}
+	const trace, outside = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+	plain := p.ctx
+	p.ctx = metadata.AppendToOutgoingContext(plain, "traceparent", "00-"+trace+"-"+outside+"-01")
+	if _, err := p.charge("k1", 1999); err != nil {
+		t.Fatal(err)
+	}
+	p.ctx = plain
+	if _, err := watch.Recv(); err != nil {
+		t.Fatal(err)
+	}
+
+	metrics := scrape(t, s.find(`^ +admin +(http://\S+)`)[1]+"/metrics")
+	for _, service := range []string{"auth", "users", "payments"} {
+		db := `db_name="` + service + `",pool="`
+		of := `service="` + service + `"`
+		for _, want := range []string{
+			`go_sql_max_open_connections{` + db + `writer",` + of + `} 1`,
+			`go_sql_max_open_connections{` + db + `readers",` + of + `} [1-9]\d*`,
+			`go_sql_open_connections{` + db + `writer",` + of + `} 1`,
+			`go_sql_in_use_connections{` + db + `writer",` + of + `} [01]`,
+			`go_sql_idle_connections{` + db + `readers",` + of + `} \d+`,
+			`go_sql_wait_count_total{` + db + `writer",` + of + `} \d+`,
+			`go_sql_wait_duration_seconds_total{` + db + `readers",` + of + `} \S+`,
+			`concordat_sql_writers_waiting{db_name="` + service + `",` + of + `} 0`,
+			`concordat_eventlog_newest_sequence{` + of + `} [1-9]\d*`,
+			`concordat_eventlog_lag_events{` + of + `} 0`,
+			`concordat_eventlog_lag_seconds{` + of + `} 0`,
+			`concordat_eventlog_subscribers{` + of + `} \d+`,
+			`concordat_eventlog_subscribers_cut_total{` + of + `} 0`,
+			`concordat_eventlog_readable{` + of + `} 1`,
+		} {
+			wantLine(t, metrics, want)
+		}
+	}
+	charge := `grpc_method="Charge",grpc_service="payments.v1.PaymentService",grpc_type="unary",`
+	getUser := `grpc_method="GetUser",grpc_service="auth.v1.AuthService",grpc_type="unary",`
+	for _, want := range []string{
+		`concordat_eventlog_subscribers{service="payments"} 1`,
+		`grpc_server_handled_total{grpc_code="OK",` + charge + `service="gateway"} 1`,
+		`grpc_client_handled_total{grpc_code="OK",` + charge + `service="gateway"} 1`,
+		`grpc_server_handled_total{grpc_code="OK",` + charge + `service="payments"} 1`,
+		`grpc_client_started_total{` + getUser + `service="payments"} [1-9]\d*`,
+		`grpc_client_handled_total{grpc_code="OK",` + getUser + `service="payments"} [1-9]\d*`,
+		`grpc_client_handling_seconds_count{` + getUser + `service="payments"} [1-9]\d*`,
+		`grpc_client_handled_total{grpc_code="OK",grpc_method="CreateUser",grpc_service="users.v1.UserService",grpc_type="unary",service="auth"} 1`,
+		`concordat_edge_calls_total{grpc_code="OK",grpc_method="Charge",grpc_service="payments.v1.PaymentService",protocol="grpc",service="gateway"} 1`,
+	} {
+		wantLine(t, metrics, want)
+	}
+
+	if code := s.signal(syscall.SIGTERM); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+	spans := collector.Spans(trace)
+	parent := outside
+	for _, want := range []string{
+		"gateway SERVER payments.v1.PaymentService/Charge", "gateway CLIENT payments.v1.PaymentService/Charge",
+		"payments SERVER payments.v1.PaymentService/Charge", "payments CLIENT auth.v1.AuthService/GetUser", "auth SERVER auth.v1.AuthService/GetUser",
+	} {
+		i := slices.IndexFunc(spans, func(s kittest.Span) bool {
+			return s.Service+" "+s.Kind+" "+s.Name == want && s.Parent == parent
+		})
+		if i < 0 {
+			t.Fatalf("no span %s is below %s: %+v", want, parent, spans)
+		}
+		parent = spans[i].ID
+	}
+}
+
+// wantLine fails the test unless a line of the metrics is what want says: its name and labels as they are, and a value that
+// matches.
+func wantLine(t *testing.T, metrics, want string) {
+	t.Helper()
+	name, value, _ := strings.Cut(want, "} ")
+	re := regexp.MustCompile("(?m)^" + regexp.QuoteMeta(name+"} ") + value + "$")
+	if !re.MatchString(metrics) {
+		got := regexp.MustCompile("(?m)^" + regexp.QuoteMeta(name+"} ") + ".*$").FindString(metrics)
+		t.Errorf("the metrics lack %s (%q)", want, got)
+	}
+}
