@@ -1,42 +1,25 @@
 package server
 
 import (
-	"bytes"
-
 	"google.golang.org/grpc/encoding"
-	_ "google.golang.org/grpc/encoding/proto" // the codec below wraps it
+	"google.golang.org/grpc/encoding/proto"
 	"google.golang.org/grpc/mem"
-	"google.golang.org/protobuf/proto"
-
-	"github.com/concordat-dev/concordat/kit/fault"
 )
 
-var errMalformed = fault.New(fault.InvalidArgument, "MALFORMED_REQUEST", "the request cannot be decoded").WithDomain(fault.Domain)
+// protoCodec is grpc's own.
+var protoCodec = encoding.GetCodecV2(proto.Name)
 
-// malformed marks a message that could not be decoded. Field number 0 cannot come off the wire: the decoder refuses it.
-var malformed = []byte{0x00}
+// frame is a message that is encoded already.
+type frame struct{ data mem.BufferSlice }
 
-// codec decodes like grpc's own, except that an error does not end the call before the path sees it, with Internal and
-// the decoder's text, but travels in the message until the path refuses it.
+// codec is what grpc-go encodes with: nothing but frames, because our streams encode and decode by themselves
+// (stream.go), and for grpc.PreparedMsg messages.
 type codec struct{ encoding.CodecV2 }
 
-func newCodec() codec { return codec{encoding.GetCodecV2("proto")} }
-
-func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
-	err := c.CodecV2.Unmarshal(data, v)
-	m, ok := v.(proto.Message)
-	if err == nil || !ok {
-		return err
+// Marshal implements encoding.CodecV2. The data of a frame is freed by whom it is given to.
+func (c codec) Marshal(v any) (mem.BufferSlice, error) {
+	if f, ok := v.(*frame); ok {
+		return f.data, nil
 	}
-	proto.Reset(m)
-	m.ProtoReflect().SetUnknown(malformed)
-	return nil
-}
-
-// undecoded refuses a message that the codec could not decode.
-func undecoded(m proto.Message) error {
-	if bytes.Equal(m.ProtoReflect().GetUnknown(), malformed) {
-		return errMalformed
-	}
-	return nil
+	return c.CodecV2.Marshal(v)
 }

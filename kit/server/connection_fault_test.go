@@ -133,6 +133,31 @@ func TestWhoGetsNoConnection(t *testing.T) {
 	}
 }
 
+func TestNoHandshakeIsResumed(t *testing.T) {
+	h, address := onPort(t, echo.Handlers{})
+	config := h.Identity("orders").ClientTLS("test")
+	config.ClientSessionCache = tls.NewLRUClientSessionCache(2)
+	for range 2 {
+		conn, err := tls.Dial("tcp", address, config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		// A ticket would come with the first bytes of the server, which are the settings of HTTP/2.
+		if _, err := io.WriteString(conn, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00"); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(conn, make([]byte, 9)); err != nil {
+			t.Fatal(err)
+		}
+		if conn.ConnectionState().DidResume {
+			t.Error("a certificate that was taken away would go on to count")
+		}
+		if err := conn.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func TestAnAddressHasItsShareOfConnections(t *testing.T) {
 	h, address := onPort(t, echo.Handlers{}, func(o *kittest.Options) { o.ConnectionsPerAddress = 3 })
 	call := func(ctx context.Context, opts ...grpc.CallOption) error {

@@ -22,6 +22,12 @@ type bound struct {
 func (c *call) until(deadline time.Time, cause error) {
 	if c.deadline.IsZero() || deadline.Before(c.deadline) {
 		c.deadline, c.cause = deadline, cause
+		if c.cancel != nil {
+			if c.timer != nil {
+				c.timer.Stop()
+			}
+			c.timer = time.AfterFunc(time.Until(deadline), func() { c.cancel(cause) })
+		}
 	}
 }
 
@@ -70,7 +76,7 @@ func (c *call) bounded() context.Context {
 	if b := c.bound.Load(); b != nil {
 		return b.ctx
 	}
-	if c.deadline.IsZero() {
+	if c.deadline.IsZero() || c.cancel != nil {
 		return c.Context
 	}
 	c.bounding.Lock()
@@ -88,6 +94,13 @@ func (c *call) bounded() context.Context {
 
 // end ends the context with the call.
 func (c *call) end() {
+	c.stream.request.Free()
+	if c.timer != nil {
+		c.timer.Stop()
+	}
+	if c.cancel != nil {
+		c.cancel(nil)
+	}
 	c.bounding.Lock()
 	defer c.bounding.Unlock()
 	c.over = true

@@ -1,13 +1,7 @@
 package server
 
 import (
-	"context"
-	"net"
 	"strings"
-
-	"google.golang.org/grpc/credentials"
-	"google.golang.org/grpc/metadata"
-	"google.golang.org/grpc/peer"
 
 	"github.com/concordat-dev/concordat/kit/policy"
 	"github.com/concordat-dev/concordat/kit/token"
@@ -18,17 +12,14 @@ const ClientAddressHeader = "x-concordat-client-address"
 
 // credentials gathers what the call came with.
 func (s *Server) credentials(c *call) policy.Credentials {
-	cred := policy.Credentials{Peer: s.peerName(c)}
+	cred := policy.Credentials{Peer: c.conn.peer, Address: c.conn.address}
 	cred.Edge = cred.Peer == s.cfg.Edge
-	if p, ok := peer.FromContext(c); ok {
-		cred.Address = hostOf(p.Addr.String())
-	}
 	if cred.Edge {
-		if v := metadata.ValueFromIncomingContext(c, ClientAddressHeader); len(v) == 1 && v[0] != "" {
+		if v := c.header[ClientAddressHeader]; len(v) == 1 && v[0] != "" {
 			cred.Address = v[0]
 		}
 	}
-	values := metadata.ValueFromIncomingContext(c, "authorization")
+	values := c.header["authorization"]
 	if len(values) == 0 {
 		return cred
 	}
@@ -55,29 +46,4 @@ func bearer(values []string) (string, bool) {
 		return "", false
 	}
 	return text, true
-}
-
-// peerName returns the name in the certificate at the other end, "" where there is none of ours.
-func (s *Server) peerName(ctx context.Context) string {
-	p, ok := peer.FromContext(ctx)
-	if !ok {
-		return ""
-	}
-	info, ok := p.AuthInfo.(credentials.TLSInfo)
-	if !ok {
-		return ""
-	}
-	name, ok := s.cfg.Identity.PeerName(info.State)
-	if !ok {
-		return ""
-	}
-	return name
-}
-
-func hostOf(address string) string {
-	host, _, err := net.SplitHostPort(address)
-	if err != nil {
-		return address
-	}
-	return host
 }

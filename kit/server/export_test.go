@@ -3,17 +3,27 @@ package server
 import (
 	"context"
 
-	"google.golang.org/grpc/stats"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/tap"
 
 	"github.com/concordat-dev/concordat/kit/fault"
 	"github.com/concordat-dev/concordat/kit/identity"
 )
 
-// Observer returns what sees the calls of the server.
-func Observer(s *Server) stats.Handler { return observer{s} }
-
-// SetCaller says who the call of ctx is from, as the path does.
-func SetCaller(ctx context.Context, c identity.Caller) { callFrom(ctx).Caller = c }
+// Observe announces a call, as the transport does, has it be from the caller, and tells that it ended well.
+func Observe(ctx context.Context, s *Server, info *tap.Info, caller identity.Caller) error {
+	announced, err := s.announce(ctx, info)
+	if err != nil {
+		return err
+	}
+	c := callFrom(announced)
+	s.arrivals.take(c)
+	c.Context = s.telemetry.Begin(announced, &c.trace, c.tell, c.header, c.started)
+	c.Caller = caller
+	c.end()
+	c.tellEnd(codes.OK)
+	return nil
+}
 
 // Steps returns the names of the steps, outermost first.
 func Steps() []string {
@@ -25,4 +35,4 @@ func Steps() []string {
 }
 
 // Faults are what the path answers by itself.
-var Faults = []*fault.Fault{errTooLarge, errHopeless, errTimeout, errUnknownMethod, errInvalid, errRate, errMalformed, errOverloaded}
+var Faults = []*fault.Fault{errTooLarge, errHopeless, errTimeout, errUnknownMethod, errInvalid, errRate, errMalformed, errCompression, errOverloaded}

@@ -44,14 +44,9 @@ func Follow[E any](ctx context.Context, sub Subscription[E], send func(event *E,
 	if err := send(nil, sub.Position()); err != nil {
 		return err
 	}
-	drain := drainOf(ctx)
 	for {
-		event, token, err := nextOrQuiet(ctx, sub, drain)
+		err := untilQuiet(ctx, sub, send)
 		switch {
-		case err == nil:
-			if err := send(&event, token); err != nil {
-				return err
-			}
 		case errors.Is(err, errQuiet):
 			if err := send(nil, sub.Position()); err != nil {
 				return err
@@ -71,16 +66,25 @@ func Follow[E any](ctx context.Context, sub Subscription[E], send func(event *E,
 
 var errQuiet = errors.New("quiet")
 
-// nextOrQuiet returns the next event, errQuiet after a Heartbeat without one, or ErrDraining.
-func nextOrQuiet[E any](ctx context.Context, sub Subscription[E], drain context.Context) (E, string, error) {
+// untilQuiet sends events until it returns errQuiet, after a Heartbeat without one, ErrDraining, or another error.
+func untilQuiet[E any](ctx context.Context, sub Subscription[E], send func(event *E, token string) error) error {
+	drain := drainOf(ctx)
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	quiet := time.AfterFunc(Heartbeat, func() { cancel(errQuiet) })
 	defer quiet.Stop()
 	defer context.AfterFunc(drain, func() { cancel(ErrDraining) })()
-	event, token, err := sub.Next(ctx)
-	if err != nil && ctx.Err() != nil {
-		return event, token, context.Cause(ctx)
+	for {
+		event, token, err := sub.Next(ctx)
+		if err != nil && ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if err != nil {
+			return err
+		}
+		if err := send(&event, token); err != nil {
+			return err
+		}
+		quiet.Reset(Heartbeat)
 	}
-	return event, token, err
 }

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/credentials"
 
 	"github.com/concordat-dev/concordat/kit/clock"
+	"github.com/concordat-dev/concordat/kit/pki"
 )
 
 const (
@@ -156,10 +157,11 @@ func (c *conn) Close() error {
 	return c.Conn.Close()
 }
 
-// handshaker is transport credentials that tell the listener when a handshake is over. It has an end: grpc-go sets the
+// handshaker is transport credentials that tell the listener when a handshake is over, and the calls who is at the other end. It has an end: grpc-go sets the
 // deadline of grpc.ConnectionTimeout before.
 type handshaker struct {
 	credentials.TransportCredentials
+	identity *pki.Identity
 }
 
 // ServerHandshake implements credentials.TransportCredentials.
@@ -168,12 +170,18 @@ func (h handshaker) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInf
 	if c, ok := raw.(*conn); ok {
 		c.listener.settled(c)
 	}
-	return secure, info, err
+	tls, ok := info.(credentials.TLSInfo)
+	if err != nil || !ok {
+		return secure, info, err
+	}
+	of := &connection{TLSInfo: tls, address: hostOf(raw.RemoteAddr())}
+	of.peer, _ = h.identity.PeerName(tls.State)
+	return secure, of, nil
 }
 
 // Clone implements credentials.TransportCredentials.
 func (h handshaker) Clone() credentials.TransportCredentials {
-	return handshaker{h.TransportCredentials.Clone()}
+	return handshaker{h.TransportCredentials.Clone(), h.identity}
 }
 
 var _ net.Listener = (*listener)(nil)

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,11 +13,8 @@ import (
 	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
-	"google.golang.org/grpc/peer"
-	"google.golang.org/grpc/stats"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -24,7 +22,6 @@ import (
 
 	policyv1 "github.com/concordat-dev/concordat/gen/go/policy/v1"
 	"github.com/concordat-dev/concordat/kit/fault"
-	"github.com/concordat-dev/concordat/kit/grpcfault"
 	"github.com/concordat-dev/concordat/kit/policy"
 	"github.com/concordat-dev/concordat/kit/telemetry"
 )
@@ -33,22 +30,20 @@ import (
 // "-_.", made otherwise, returned with the answer, in every error and in the log, and sent on to other services.
 const RequestIDHeader = "x-request-id"
 
-// observe gives the call its id and tells the caller: in the headers of an answer, in the trailers of an error. Headers
+// observe tells what becomes of the call: to the caller its id, in the headers of an answer (stream.go) and in the
+// trailers of an error; in the metrics, in its trace if it is recorded, and in one line of the log how it ended. Headers
 // before an error would keep grpc-go's clients from repeating the call: they only do where trailers come alone (gRFC A6,
-// "trailers-only"). What becomes of the call is told by the stats handler, which also sees the calls that never get
-// here.
+// "trailers-only").
 func observe(*Server) step {
 	return step{
 		name: "observe",
 		around: func(next handler) handler {
 			return func(c *call) error {
 				err := next(c)
-				// Setting fails only where all is sent already: a stream that has told the id with its first message.
 				if err != nil {
-					_ = grpc.SetTrailer(c, metadata.Pairs(RequestIDHeader, c.RequestID))
-				} else if !c.method.ClientStream && !c.method.ServerStream {
-					_ = grpc.SetHeader(c, metadata.Pairs(RequestIDHeader, c.RequestID))
+					c.stream.SetTrailer(metadata.MD{RequestIDHeader: {c.RequestID}})
 				}
+				c.tellEnd(status.Code(err))
 				return err
 			}
 		},
@@ -65,105 +60,30 @@ type observed struct {
 	tell   *telemetry.Method
 }
 
-// observer is the stats.Handler: it makes the call when the transport announces it, counts its messages, and tells how it
-// ended, however it ended: in the metrics, in its trace if it is recorded, and in one line of the log.
-type observer struct{ server *Server }
-
-func (o observer) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Context { return ctx }
-func (o observer) HandleConn(context.Context, stats.ConnStats)                       {}
-
-func (o observer) TagRPC(ctx context.Context, info *stats.RPCTagInfo) context.Context {
-	s := o.server
-	m, ok := s.methods[info.FullMethodName]
-	if !ok {
-		m = s.unknown
-	}
-	c := &call{
-		server:  s,
-		name:    info.FullMethodName,
-		method:  m.policy,
-		tell:    m.tell,
-		started: s.cfg.Clock.Now(),
-	}
-	c.RequestID = requestID(ctx, s.cfg.NewID)
-	return context.WithValue(s.telemetry.Begin(ctx, &c.trace, m.tell, c.started), callKey{}, c)
-}
-
-func requestID(ctx context.Context, newID func() string) string {
-	if v := metadata.ValueFromIncomingContext(ctx, RequestIDHeader); len(v) == 1 && validRequestID(v[0]) {
-		return v[0]
-	}
-	return newID()
-}
-
-func validRequestID(s string) bool {
-	if s == "" || len(s) > 64 {
-		return false
-	}
-	return strings.IndexFunc(s, func(r rune) bool {
-		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_' || r == '.')
-	}) < 0
-}
-
-func (o observer) HandleRPC(ctx context.Context, s stats.RPCStats) {
-	c := callFrom(ctx)
-	if c == nil {
-		return
-	}
-	switch s := s.(type) {
-	case *stats.Begin:
-		c.tell.Started()
-	case *stats.InPayload:
-		c.received.Add(1)
-		c.receivedBytes.Add(int64(s.Length))
-		c.tell.Received()
-	case *stats.OutPayload:
-		c.sent.Add(1)
-		c.sentBytes.Add(int64(s.Length))
-		c.tell.Sent()
-	case *stats.End:
-		o.finish(ctx, c, s)
-	}
-}
-
-// finish tells how the call ended.
-func (o observer) finish(ctx context.Context, c *call, end *stats.End) {
-	now := o.server.cfg.Clock.Now()
-	code := status.Code(end.Error)
-	f := c.fault
-	if f == nil && end.Error != nil {
-		f = grpcfault.FromError(end.Error) // the transport's own answer
-	}
+// tellEnd tells how the call ended, once.
+func (c *call) tellEnd(code codes.Code) {
+	s := c.server
+	now := s.cfg.Clock.Now()
 	reason := ""
-	if f != nil {
-		reason = f.Reason()
-	}
-	address := c.Caller.Address
-	if address == "" {
-		if p, ok := peer.FromContext(ctx); ok {
-			address = hostOf(p.Addr.String())
-		}
+	if c.fault != nil {
+		reason = c.fault.Reason()
 	}
 	took := now.Sub(c.started)
 	c.tell.Handled(code, reason, took, &c.trace)
-	c.trace.End(now, code, reason, address)
-	log := o.server.cfg.Log
-	level := levelOf(c, code)
-	if !log.Enabled(ctx, level) {
-		return
-	}
 	line := telemetry.Call{
 		At: now, Method: c.name, Code: code.String(), Took: took, RequestID: c.RequestID, TraceID: c.trace.ID(), Reason: reason,
-		Peer: c.Caller.Peer, User: c.Caller.UserID(), Address: address,
+		Peer: c.conn.peer, User: c.Caller.UserID(), Address: cmp.Or(c.Caller.Address, c.conn.address),
 		Received: c.received.Load(), ReceivedBytes: c.receivedBytes.Load(), Sent: c.sent.Load(), SentBytes: c.sentBytes.Load(),
 	}
-	if line.Peer == "" {
-		line.Peer = o.server.peerName(ctx)
+	c.trace.End(now, code, reason, line.Address)
+	level := levelOf(c, code)
+	if !s.cfg.Log.Enabled(c, level) {
+		return
 	}
-	if f != nil {
-		explain(ctx, c, f, &line)
+	if c.fault != nil {
+		explain(c, c.fault, &line)
 	}
-	telemetry.LogCall(ctx, log, level, &line)
+	telemetry.LogCall(c, s.cfg.Log, level, &line)
 }
 
 func levelOf(c *call, code codes.Code) slog.Level {
@@ -181,8 +101,8 @@ func levelOf(c *call, code codes.Code) slog.Level {
 const maxExplained = 8
 
 // explain adds what the fault says of itself, and what only the log may see of it.
-func explain(ctx context.Context, c *call, f *fault.Fault, line *telemetry.Call) {
-	clean := cleaner(ctx, c)
+func explain(c *call, f *fault.Fault, line *telemetry.Call) {
+	clean := cleaner(c)
 	var fields, details []string
 	for _, v := range f.Violations() {
 		fields = append(fields, v.Field+" "+v.Rule)

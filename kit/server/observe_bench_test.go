@@ -17,7 +17,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/peer"
-	"google.golang.org/grpc/stats"
+	"google.golang.org/grpc/tap"
 
 	"github.com/concordat-dev/concordat/kit/clock"
 	"github.com/concordat-dev/concordat/kit/id"
@@ -91,22 +91,19 @@ func benchmarkObserver(b *testing.B, log *slog.Logger, t *telemetry.Telemetry, p
 		b.Fatal(err)
 	}
 	defer s.Close()
-	observer := server.Observer(s)
 	md := metadata.Pairs(":authority", "test", "content-type", "application/grpc", "user-agent", "grpc-go/1.85.0", "x-request-id", "0198c2f1-0000-7000-8000-000000000000")
 	if parent != "" {
 		md.Set("traceparent", parent)
 	}
 	ctx := peer.NewContext(metadata.NewIncomingContext(context.Background(), md), &peer.Peer{Addr: listener.Addr(), LocalAddr: listener.Addr()})
-	info := &stats.RPCTagInfo{FullMethodName: echo.Public}
-	begin, in, out, end := &stats.Begin{}, &stats.InPayload{Length: 100}, &stats.OutPayload{Length: 100}, &stats.End{}
+	info := &tap.Info{FullMethodName: echo.Public, Header: md}
 	caller := identity.Caller{Peer: "gateway", Address: "198.51.100.1", User: &identity.User{ID: "0198c2f1-0000-7000-8000-000000000001"}}
+	ctx, cancel := context.WithTimeout(ctx, time.Hour)
+	defer cancel()
 	b.ReportAllocs()
 	for b.Loop() {
-		c := observer.TagRPC(ctx, info)
-		observer.HandleRPC(c, begin)
-		observer.HandleRPC(c, in)
-		server.SetCaller(c, caller)
-		observer.HandleRPC(c, out)
-		observer.HandleRPC(c, end)
+		if err := server.Observe(ctx, s, info, caller); err != nil {
+			b.Fatal(err)
+		}
 	}
 }

@@ -3,7 +3,6 @@ package server
 import (
 	"context"
 	"errors"
-	"io"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -11,11 +10,9 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
-	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/concordat-dev/concordat/kit/fault"
-	"github.com/concordat-dev/concordat/kit/grpcfault"
 	"github.com/concordat-dev/concordat/kit/identity"
 	"github.com/concordat-dev/concordat/kit/policy"
 	"github.com/concordat-dev/concordat/kit/telemetry"
@@ -28,6 +25,8 @@ type call struct {
 	server  *Server
 	method  *policy.Method // nil for a method that nobody declared
 	name    string         // the full name, as it came
+	header  metadata.MD    // what came with it; not to be changed
+	conn    *connection
 	started time.Time
 	tell    *telemetry.Method // what is told of the method
 	trace   telemetry.Trace
@@ -36,15 +35,22 @@ type call struct {
 	credentials policy.Credentials // what it came with
 	fault       *fault.Fault       // what it was answered with
 
-	deadline time.Time // zero until it is known
-	cause    error     // what its end is called
+	announced      arrival // the context of the transport's stream
+	earlier, later *call   // among those that no handler has taken up
+	waiting        bool    // it is among them
+	found          int     // how often it was found to have ended there
+
+	deadline time.Time               // zero until it is known
+	cause    error                   // what its end is called
+	cancel   context.CancelCauseFunc // nil where the transport ends the stream in time
+	timer    *time.Timer             // calls cancel at the deadline
 	bound    atomic.Pointer[bound]
 	bounding sync.Mutex // guards the making of bound, and over
 	over     bool
 
-	body      handler           // what is below the last step
-	handle    grpc.UnaryHandler // of a unary call, with its request and response
-	req, resp any
+	body   handler // what is below the last step
+	stream serverStream
+	reply  any // what the handler of a unary call returned
 
 	received, sent           atomic.Int64 // messages
 	receivedBytes, sentBytes atomic.Int64 // payload, uncompressed
@@ -62,8 +68,7 @@ type step struct {
 	message func(c *call, m proto.Message) error
 }
 
-// path is what every call goes through, outermost first. What never reaches it, because the transport already failed
-// it, is seen by the stats handler (observe.go).
+// path is what every call goes through, outermost first. It begins when the transport announces the call (arrival.go).
 func (s *Server) path() []step {
 	return []step{
 		observe(s),      // sees every outcome, refusals included
@@ -93,13 +98,9 @@ func (s *Server) compose(steps []step) {
 	}
 }
 
-func (s *Server) check(c *call, m any) error {
-	pm, ok := m.(proto.Message)
-	if !ok {
-		return nil // a forwarding server's frame: its path has no message steps
-	}
+func (s *Server) check(c *call, m proto.Message) error {
 	for _, check := range s.checks {
-		if err := check(c, pm); err != nil {
+		if err := check(c, m); err != nil {
 			return err
 		}
 	}
@@ -113,110 +114,30 @@ func callFrom(ctx context.Context) *call {
 	return c
 }
 
-// unary is the interceptor of calls with one message each way.
-func (s *Server) unary(ctx context.Context, req any, _ *grpc.UnaryServerInfo, h grpc.UnaryHandler) (any, error) {
-	c := callFrom(ctx)
-	c.Context, c.body, c.handle, c.req = ctx, answer, h, req
-	defer c.end()
-	if err := s.run(c); err != nil {
-		return nil, err
-	}
-	return c.resp, nil
-}
-
-// answer is the body of a unary call.
-func answer(c *call) (err error) {
-	if err := c.server.check(c, c.req); err != nil {
-		return err
-	}
-	c.resp, err = c.handle(c, c.req)
-	return err
-}
-
-// stream is the interceptor of every other call.
-func (s *Server) stream(srv any, ss grpc.ServerStream, _ *grpc.StreamServerInfo, h grpc.StreamHandler) error {
+// serve takes up a call that was announced: every method of every service is registered with it (register.go).
+func (s *Server) serve(ss grpc.ServerStream, body handler) error {
 	c := callFrom(ss.Context())
-	c.Context = ss.Context()
-	c.body = func(c *call) error {
-		wrapped := &serverStream{ServerStream: ss, call: c}
-		done := make(chan error, 1)
-		go func() {
-			done <- safely(func() error { return h(srv, wrapped) })
-		}()
-		select {
-		case err := <-done:
-			return err
-		case <-c.Done():
-		}
-		// The call is over. A handler that watches its context ends by itself and says where to resume; one that sits in
-		// a receive, which only the transport can end, is left behind: the stream ends without it, and so does it then.
-		last := time.NewTimer(unwind)
-		defer last.Stop()
-		select {
-		case err := <-done:
-			return err
-		case <-last.C:
-			wrapped.over.Store(true)
-			return context.Cause(c)
-		}
+	if !s.arrivals.take(c) {
+		return context.Canceled // it was told to have ended
 	}
+	c.Context = s.telemetry.Begin(ss.Context(), &c.trace, c.tell, c.header, c.started)
+	c.body = body
+	c.stream.open(ss, c)
 	defer c.end()
 	return s.run(c)
 }
 
-// unwind is how long a handler has to return once its context has ended.
-const unwind = 200 * time.Millisecond
-
-// serverStream is a stream whose messages go through the path.
-type serverStream struct {
-	grpc.ServerStream
-	call *call
-	over atomic.Bool
-	told atomic.Bool // the request id is in the headers
+// unary is the body of a call with one message each way.
+func unary(srv any, h grpc.MethodHandler) handler {
+	return func(c *call) (err error) {
+		c.reply, err = h(srv, c, c.stream.RecvMsg, nil)
+		return err
+	}
 }
 
-func (s *serverStream) Context() context.Context { return s.call }
-
-func (s *serverStream) RecvMsg(m any) error {
-	if err := s.ServerStream.RecvMsg(m); err != nil {
-		if errors.Is(err, io.EOF) {
-			return err
-		}
-		return unread(s.call, err)
-	}
-	return s.call.server.check(s.call, m)
-}
-
-func (s *serverStream) SendMsg(m any) error {
-	if s.over.Load() {
-		return context.Cause(s.call)
-	}
-	if !s.told.Swap(true) {
-		_ = s.SetHeader(metadata.Pairs(RequestIDHeader, s.call.RequestID)) // fails only where the handler has sent headers
-	}
-	return streamFault(s.call, s.ServerStream.SendMsg(m))
-}
-
-var errTooLarge = fault.New(fault.ResourceExhausted, "MESSAGE_TOO_LARGE", "a message is larger than the server takes").
-	WithDomain(fault.Domain)
-
-// streamFault turns an error of the transport into one whose text is ours. io.EOF and nil stay.
-func streamFault(ctx context.Context, err error) error {
-	if err == nil {
-		return nil
-	}
-	if cause := context.Cause(ctx); cause != nil {
-		return cause
-	}
-	st, ok := status.FromError(err)
-	if !ok {
-		return err // io.EOF
-	}
-	if f := grpcfault.FromStatus(st.Proto()); f.Kind() == fault.ResourceExhausted {
-		return errTooLarge.Because(err)
-	} else {
-		return f.WithText("the stream is broken").Because(err)
-	}
+// streaming is the body of every other call.
+func streaming(srv any, h grpc.StreamHandler) handler {
+	return func(c *call) error { return h(srv, &c.stream) }
 }
 
 // errPanic carries a panic's value and stack to the log.

@@ -2,13 +2,10 @@ package server
 
 import (
 	"cmp"
-	"context"
 	"slices"
 	"strconv"
 	"strings"
 
-	"google.golang.org/grpc/metadata"
-	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/descriptorpb"
 )
@@ -24,7 +21,7 @@ const (
 // cleaner returns a function that takes the secrets of the call out of a text for the log: the access token, and the values
 // of the fields of the request, or of the last message of a stream, that the contract marks debug_redact. Errors quote what
 // they were given more often than their authors think.
-func cleaner(ctx context.Context, c *call) func(string) string {
+func cleaner(c *call) func(string) string {
 	var secrets []string
 	known := false
 	return func(text string) string {
@@ -32,7 +29,7 @@ func cleaner(ctx context.Context, c *call) func(string) string {
 			return ""
 		}
 		if !known {
-			secrets, known = secretsOf(ctx, c.last), true
+			secrets, known = secretsOf(c), true
 		}
 		if len(secrets) > maxSecrets {
 			return redacted
@@ -45,7 +42,7 @@ func cleaner(ctx context.Context, c *call) func(string) string {
 }
 
 // secretsOf returns the secrets, the longest first: one may be part of another. It stops beyond maxSecrets.
-func secretsOf(ctx context.Context, m proto.Message) []string {
+func secretsOf(c *call) []string {
 	var list []string
 	add := func(s string) {
 		if len(s) < minSecret || len(list) > maxSecrets {
@@ -56,14 +53,12 @@ func secretsOf(ctx context.Context, m proto.Message) []string {
 			list = append(list, q[1:len(q)-1]) // as %q writes it
 		}
 	}
-	if v := metadata.ValueFromIncomingContext(ctx, "authorization"); len(v) > 0 {
-		for _, s := range v {
-			_, token, _ := strings.Cut(s, " ")
-			add(token)
-		}
+	for _, s := range c.header["authorization"] {
+		_, token, _ := strings.Cut(s, " ")
+		add(token)
 	}
-	if m != nil {
-		collectSecrets(m.ProtoReflect(), false, add)
+	if c.last != nil {
+		collectSecrets(c.last.ProtoReflect(), false, add)
 	}
 	slices.SortFunc(list, func(a, b string) int { return cmp.Compare(len(b), len(a)) })
 	return list

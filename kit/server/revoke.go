@@ -1,8 +1,6 @@
 package server
 
 import (
-	"context"
-
 	"github.com/concordat-dev/concordat/kit/identity"
 	"github.com/concordat-dev/concordat/kit/token"
 )
@@ -15,14 +13,12 @@ type Revoking interface {
 	WhenRevoked(user *identity.User, f func()) (stop func())
 }
 
-// untilRevoked ends the call when the token that it is judged by is revoked. It is for the steps before the handler; stop
+// untilRevoked ends the stream when the token that it is judged by is revoked. It is for the steps before the handler; stop
 // is called when the call has ended.
 func (s *Server) untilRevoked(c *call) (stop func()) {
 	tokens, ok := s.cfg.Tokens.(Revoking)
 	if !ok {
 		return func() {}
 	}
-	ctx, cancel := context.WithCancelCause(c.Context) // its resources go with those of the stream, which the transport ends
-	c.Context = ctx
-	return tokens.WhenRevoked(c.Caller.User, func() { cancel(token.ErrRevoked) })
+	return tokens.WhenRevoked(c.Caller.User, func() { c.cancel(token.ErrRevoked) })
 }

@@ -104,6 +104,7 @@ type Server struct {
 	telemetry *telemetry.Service
 	methods   map[string]observed // by full name
 	unknown   observed
+	arrivals  arrivals
 	digest    func() (string, error)
 	found     atomic.Pointer[[]Check] // by the checks when they were last asked
 	validator *validator
@@ -124,13 +125,10 @@ func New(cfg Config, register func(grpc.ServiceRegistrar)) (*Server, error) {
 	s.cfg.Listener = newListener(cfg.Listener, cfg.ConnectionsPerAddress, cfg.Log, cfg.Clock)
 	s.drain, s.startStop = context.WithCancel(context.Background())
 	s.grpc = grpc.NewServer(
-		grpc.Creds(handshaker{credentials.NewTLS(cfg.Identity.ServerTLS())}),
-		grpc.StatsHandler(observer{s}),
-		grpc.InTapHandle(s.tap),
-		grpc.ChainUnaryInterceptor(s.unary),
-		grpc.ChainStreamInterceptor(s.stream),
-		grpc.UnknownServiceHandler(func(any, grpc.ServerStream) error { return errUnknownMethod }),
-		grpc.ForceServerCodecV2(newCodec()),
+		grpc.Creds(handshaker{credentials.NewTLS(cfg.Identity.ServerTLS()), cfg.Identity}),
+		grpc.InTapHandle(s.announce),
+		grpc.UnknownServiceHandler(func(_ any, ss grpc.ServerStream) error { return s.serve(ss, nil) }), // refused on the way
+		grpc.ForceServerCodecV2(codec{protoCodec}),
 		grpc.MaxConcurrentStreams(maxStreams),
 		grpc.NumStreamWorkers(streamWorkers),
 		grpc.MaxHeaderListSize(maxHeaderBytes),
@@ -143,7 +141,8 @@ func New(cfg Config, register func(grpc.ServiceRegistrar)) (*Server, error) {
 		}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minPing, PermitWithoutStream: true}),
 	)
-	register(registrar{s.grpc})
+	all := registrar{s.grpc, s}
+	register(all)
 	ours, err := descriptors(s.grpc)
 	if err != nil {
 		return nil, err
@@ -154,8 +153,8 @@ func New(cfg Config, register func(grpc.ServiceRegistrar)) (*Server, error) {
 	if s.validator, err = newValidator(ours); err != nil {
 		return nil, err
 	}
-	healthpb.RegisterHealthServer(registrar{s.grpc}, s.health)
-	reflection.Register(s.grpc)
+	healthpb.RegisterHealthServer(all, s.health)
+	reflection.Register(all)
 	for service, info := range s.grpc.GetServiceInfo() {
 		for _, method := range info.Methods {
 			name := "/" + service + "/" + method.Name
@@ -202,6 +201,7 @@ func (s *Server) Serve(ctx context.Context) error {
 	checking, stopChecking := context.WithCancel(ctx)
 	defer stopChecking()
 	go s.watchChecks(checking)
+	go s.tellLost(checking)
 	failed := make(chan error, 1)
 	go func() { failed <- s.grpc.Serve(s.cfg.Listener) }()
 	select {
@@ -214,6 +214,7 @@ func (s *Server) Serve(ctx context.Context) error {
 	s.health.Shutdown()
 	s.startStop()
 	s.finish()
+	s.lost(s.arrivals.over(0))
 	if err := <-failed; err != nil && !errors.Is(err, grpc.ErrServerStopped) {
 		return fmt.Errorf("serve: %w", err)
 	}

@@ -2,10 +2,10 @@ package server
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
@@ -16,8 +16,7 @@ import (
 	"github.com/concordat-dev/concordat/kit/token"
 )
 
-// faults turns what comes from below into a status, with the id of the request among its details. A request that could
-// not be decoded (codec.go) ends here.
+// faults turns what comes from below into a status, with the id of the request among its details.
 func faults(*Server) step {
 	return step{
 		name: "faults",
@@ -34,6 +33,9 @@ func faults(*Server) step {
 				if c.method != nil && c.method.Framework {
 					err = frameworkFault(err)
 				}
+				if unimplemented(c, err) {
+					err = errUnknownMethod.Because(err)
+				}
 				// Of a context only the cause is interesting: that the token expired, that the deadline passed.
 				if kind := fault.KindOf(err); kind == fault.Canceled || kind == fault.DeadlineExceeded {
 					if cause, ok := fault.As(context.Cause(c)); ok {
@@ -42,13 +44,22 @@ func faults(*Server) step {
 				}
 				c.fault = grpcfault.Public(err, domain)
 				if wait := pushback(c, c.fault); wait != "" {
-					_ = grpc.SetTrailer(c, metadata.Pairs(pushbackTrailer, wait)) // the call has not ended: it cannot fail
+					c.stream.SetTrailer(metadata.MD{pushbackTrailer: {wait}})
 				}
 				return status.FromProto(grpcfault.Status(err, domain, &errdetails.RequestInfo{RequestId: c.RequestID})).Err()
 			}
 		},
-		message: func(_ *call, m proto.Message) error { return undecoded(m) },
 	}
+}
+
+// unimplemented reports whether err is the answer of the stub that is generated for a method nobody wrote.
+func unimplemented(c *call, err error) bool {
+	st, ok := err.(interface{ GRPCStatus() *status.Status })
+	if !ok || c.method == nil || st.GRPCStatus().Code() != codes.Unimplemented {
+		return false
+	}
+	_, name, _ := strings.Cut(c.name[1:], "/")
+	return st.GRPCStatus().Message() == "method "+name+" not implemented"
 }
 
 // frameworkFault returns the fault of an answer of grpc-go's handlers with its text, which tells nothing of ours.
@@ -63,10 +74,18 @@ func frameworkFault(err error) error {
 	return f
 }
 
-// recoverPanic keeps a panic inside its call. Handlers of streams have a goroutine of their own and the same guard.
+// recoverPanic keeps a panic inside its call. What a unary handler returned is sent here, where what follows is bound no more: who
+// reads slowly holds nobody's place.
 func recoverPanic(*Server) step {
 	return step{name: "recover", around: func(next handler) handler {
-		return func(c *call) error { return safely(func() error { return next(c) }) }
+		return func(c *call) error {
+			return safely(func() error {
+				if err := next(c); err != nil || c.method.ClientStream || c.method.ServerStream {
+					return err
+				}
+				return c.stream.SendMsg(c.reply)
+			})
+		}
 	}}
 }
 
@@ -83,22 +102,27 @@ var (
 )
 
 // deadline bounds the call: by the policy's timeout, and by what the caller has left less a margin (20 ms, or a quarter
-// where less than 80 ms is left).
+// where less than 80 ms is left). A client that does not stream has that long to send its message.
 func deadline(*Server) step {
 	return step{name: "deadline", around: func(next handler) handler {
 		return func(c *call) error {
 			if c.method == nil {
 				return next(c) // refused below
 			}
-			limit := c.method.Timeout
+			now, limit := time.Now(), c.method.Timeout
 			if d, ok := c.Deadline(); ok {
-				left := time.Until(d)
+				left := d.Sub(now)
 				if left < hopeless {
 					return errHopeless
 				}
 				limit = min(limit, left-min(margin, left/4))
 			}
-			c.until(time.Now().Add(limit), errTimeout)
+			c.until(now.Add(limit), errTimeout)
+			if !c.method.ClientStream {
+				if err := c.stream.await(); err != nil {
+					return err
+				}
+			}
 			return next(c)
 		}
 	}}

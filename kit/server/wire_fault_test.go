@@ -10,6 +10,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
+	"math/rand/v2"
 	"net"
 	"runtime"
 	"strconv"
@@ -18,15 +20,18 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 	spb "google.golang.org/genproto/googleapis/rpc/status"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/concordat-dev/concordat/kit/grpcfault"
 	"github.com/concordat-dev/concordat/kit/kittest"
 	"github.com/concordat-dev/concordat/kit/kittest/echo"
+	"github.com/concordat-dev/concordat/kit/telemetry"
 )
 
 // onPort has a Harness serve on a port of the loopback interface and returns the address.
@@ -258,6 +263,12 @@ func TestWhatNeverReachesAHandlerIsRefusedAndLoggedAsTheCallersFault(t *testing.
 	h, address := onPort(t, echo.Handlers{Unary: func(_ context.Context, req proto.Message) (proto.Message, error) {
 		handled.Add(1)
 		return req, nil
+	}, Chat: func(s grpc.ServerStream) error {
+		for {
+			if err := s.RecvMsg(echo.Message("", "")); err != nil {
+				return err
+			}
+		}
 	}})
 	hi := encoded(t, "hi")
 	declared := append([]byte{0}, binary.BigEndian.AppendUint32(nil, 5<<20)...)
@@ -280,27 +291,30 @@ func TestWhatNeverReachesAHandlerIsRefusedAndLoggedAsTheCallersFault(t *testing.
 		"another case":              {strings.ToLower(echo.Public), message(false, hi), nil, codes.Unimplemented, "UNIMPLEMENTED", "UNIMPLEMENTED"},
 		"a climb":                   {"/x/.." + echo.Public, message(false, hi), nil, codes.Unimplemented, "UNIMPLEMENTED", "UNIMPLEMENTED"},
 		"bytes that are no message": {echo.Public, message(false, []byte{0xff, 0xff, 0xff}), nil, codes.InvalidArgument, "MALFORMED_REQUEST", "MALFORMED_REQUEST"},
-		"no message":                {echo.Public, nil, nil, codes.Internal, "MALFORMED_REQUEST", ""},
-		"a message that is cut off": {echo.Public, message(false, hi)[:6], nil, codes.Internal, "MALFORMED_REQUEST", ""},
-		"a message of 5 MiB":        {echo.Public, append(declared, hi...), nil, codes.ResourceExhausted, "MESSAGE_TOO_LARGE", ""},
-		"a message beyond the size of the method": {echo.Packed, message(false, encoded(t, strings.Repeat("x", 1000))), nil, codes.ResourceExhausted, "MESSAGE_TOO_LARGE", "MESSAGE_TOO_LARGE"},
-		"the same compressed":                     {echo.Packed, message(true, zipped(t, encoded(t, strings.Repeat("x", 1000)))), []string{"grpc-encoding", "gzip"}, codes.ResourceExhausted, "MESSAGE_TOO_LARGE", "MESSAGE_TOO_LARGE"},
-		"an unknown frame":                        {echo.Public, append([]byte{7}, message(false, hi)[1:]...), nil, codes.Internal, "MALFORMED_REQUEST", ""},
-		"compressed by nothing":                   {echo.Public, message(true, hi), nil, codes.Internal, "MALFORMED_REQUEST", ""},
-		"compressed, but not":                     {echo.Public, message(true, hi), []string{"grpc-encoding", "gzip"}, codes.Internal, "MALFORMED_REQUEST", ""},
-		"an unknown compression":                  {echo.Public, message(true, hi), []string{"grpc-encoding", "br"}, codes.Unimplemented, "UNIMPLEMENTED", ""},
-		"a message that a stream does not take":   {echo.Watch, append(declared, hi...), nil, codes.ResourceExhausted, "MESSAGE_TOO_LARGE", ""},
-		"a stream whose bytes are no message":     {echo.Watch, message(false, []byte{0xff}), nil, codes.InvalidArgument, "MALFORMED_REQUEST", "MALFORMED_REQUEST"},
-		"a stream without its message":            {echo.Watch, nil, nil, codes.Internal, "MALFORMED_REQUEST", ""},
-		"a stream that is compressed by nothing":  {echo.Watch, message(true, hi), nil, codes.Internal, "MALFORMED_REQUEST", ""},
+		"no message":                {echo.Public, nil, nil, codes.InvalidArgument, "MALFORMED_REQUEST", "MALFORMED_REQUEST"},
+		"a message that is cut off": {echo.Public, message(false, hi)[:6], nil, codes.InvalidArgument, "MALFORMED_REQUEST", "MALFORMED_REQUEST"},
+		"a message of 5 MiB":        {echo.Public, append(declared, hi...), nil, codes.ResourceExhausted, "MESSAGE_TOO_LARGE", "MESSAGE_TOO_LARGE"},
+		"a message beyond the size of the method":        {echo.Packed, message(false, encoded(t, strings.Repeat("x", 1000))), nil, codes.ResourceExhausted, "MESSAGE_TOO_LARGE", "MESSAGE_TOO_LARGE"},
+		"the same compressed":                            {echo.Packed, message(true, zipped(t, encoded(t, strings.Repeat("x", 1000)))), []string{"grpc-encoding", "gzip"}, codes.ResourceExhausted, "MESSAGE_TOO_LARGE", "MESSAGE_TOO_LARGE"},
+		"two messages":                                   {echo.Public, append(message(false, hi), message(false, hi)...), nil, codes.InvalidArgument, "MALFORMED_REQUEST", "MALFORMED_REQUEST"},
+		"a stream that is cut off in its second message": {echo.Chat, append(message(false, hi), message(false, hi)[:6]...), nil, codes.InvalidArgument, "MALFORMED_REQUEST", "MALFORMED_REQUEST"},
+		"a second message of 5 MiB":                      {echo.Chat, append(message(false, hi), declared...), nil, codes.ResourceExhausted, "MESSAGE_TOO_LARGE", "MESSAGE_TOO_LARGE"},
+		"an unknown frame":                               {echo.Public, append([]byte{7}, message(false, hi)[1:]...), nil, codes.InvalidArgument, "MALFORMED_REQUEST", "MALFORMED_REQUEST"},
+		"compressed by nothing":                          {echo.Public, message(true, hi), nil, codes.InvalidArgument, "MALFORMED_REQUEST", "MALFORMED_REQUEST"},
+		"compressed, but not":                            {echo.Public, message(true, hi), []string{"grpc-encoding", "gzip"}, codes.InvalidArgument, "MALFORMED_REQUEST", "MALFORMED_REQUEST"},
+		"an unknown compression":                         {echo.Public, message(true, hi), []string{"grpc-encoding", "br"}, codes.Unimplemented, "UNIMPLEMENTED", ""},
+		"a message that a stream does not take":          {echo.Watch, append(declared, hi...), nil, codes.ResourceExhausted, "MESSAGE_TOO_LARGE", "MESSAGE_TOO_LARGE"},
+		"a stream whose bytes are no message":            {echo.Watch, message(false, []byte{0xff}), nil, codes.InvalidArgument, "MALFORMED_REQUEST", "MALFORMED_REQUEST"},
+		"a stream without its message":                   {echo.Watch, nil, nil, codes.InvalidArgument, "MALFORMED_REQUEST", "MALFORMED_REQUEST"},
+		"a stream that is compressed by nothing":         {echo.Watch, message(true, hi), nil, codes.InvalidArgument, "MALFORMED_REQUEST", "MALFORMED_REQUEST"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			id := strings.ReplaceAll(name, " ", "-")
 			id = strings.ReplaceAll(id, ",", "")
 			a := dialWire(t, h, address).call(1, tc.path, tc.body, append(tc.header, "x-request-id", id)...)
 			a.want(t, tc.code)
-			if tc.told != "" && a.reason(t) != tc.told {
-				t.Errorf("the answer is %q of reason %q, want %s", a.fields["grpc-message"], a.reason(t), tc.told)
+			if a.reason(t) != tc.told || tc.told != "" && strings.Contains(a.fields["grpc-message"], "grpc") {
+				t.Errorf("the answer is %q of reason %q, want %q", a.fields["grpc-message"], a.reason(t), tc.told)
 			}
 			line := logged(t, h, `"request_id":"`+id+`"`)
 			if !strings.Contains(line, `"reason":"`+tc.logged+`"`) || strings.Contains(line, `"level":"ERROR"`) {
@@ -313,10 +327,55 @@ func TestWhatNeverReachesAHandlerIsRefusedAndLoggedAsTheCallersFault(t *testing.
 	}
 }
 
+func TestWhatNeverReachesAHandlerIsCounted(t *testing.T) {
+	tele, err := telemetry.New(t.Context(), telemetry.Config{
+		Registry: prometheus.NewRegistry(), Log: slog.New(slog.DiscardHandler), Now: time.Now, Random: rand.Uint64,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, address := onPort(t, echo.Handlers{}, func(o *kittest.Options) { o.Telemetry = tele })
+	w := dialWire(t, h, address)
+	w.call(1, "/echo.v1.EchoService", message(false, nil)).want(t, codes.Unimplemented)
+	w.call(3, echo.Public, message(true, nil), "grpc-encoding", "br").want(t, codes.Unimplemented)
+	if err := h.Stop(); err != nil { // which tells of all that is not told of yet
+		t.Fatal(err)
+	}
+	tt := &told{Harness: h, t: t, tele: tele}
+	for series, want := range map[string]float64{
+		`grpc_server_handled_total{grpc_code="Unimplemented",grpc_method="_OTHER",grpc_service="_OTHER",grpc_type="unary",service="test"}`:              1,
+		`grpc_server_handled_total{grpc_code="Unimplemented",grpc_method="Public",grpc_service="echo.v1.EchoService",grpc_type="unary",service="test"}`: 1,
+		`grpc_server_in_flight{grpc_method="_OTHER",grpc_service="_OTHER",grpc_type="unary",service="test"}`:                                            0,
+		`grpc_server_in_flight{grpc_method="Public",grpc_service="echo.v1.EchoService",grpc_type="unary",service="test"}`:                               0,
+	} {
+		if got := tt.series()[series]; got != want {
+			t.Errorf("%s = %v, want %v", series, got, want)
+		}
+	}
+}
+
+func TestWhoNeverSendsTheirMessageIsNotWaitedForBeyondTheTimeout(t *testing.T) {
+	h, address := onPort(t, echo.Handlers{})
+	for name, path := range map[string]string{"a unary call": echo.Public, "a stream of the server's": echo.Watch} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := dialWire(t, h, address)
+			if err := w.open(1, path); err != nil {
+				t.Fatal(err)
+			}
+			a := w.end(1)
+			a.want(t, codes.DeadlineExceeded)
+			if a.reason(t) != "DEADLINE_EXCEEDED" {
+				t.Errorf("ended with %q", a.fields["grpc-message"])
+			}
+		})
+	}
+}
+
 // logged waits for a line of the log that has the text, and returns it: a line may be written right after the answer.
 func logged(t *testing.T, h *kittest.Harness, text string) string {
 	t.Helper()
-	for end := time.Now().Add(5 * time.Second); ; runtime.Gosched() {
+	for end := time.Now().Add(10 * time.Second); ; runtime.Gosched() {
 		for line := range strings.Lines(h.Log.String()) {
 			if strings.Contains(line, text) {
 				return line

@@ -135,7 +135,9 @@ func (c *Call) appendText(b []byte, level slog.Level, prefix string) []byte {
 	b = append(b, level.String()...)
 	b = append(b, " msg="+callMessage...)
 	b = append(b, prefix...)
-	for _, f := range c.fields() {
+	fields := c.fields()
+	for i := range fields {
+		f := &fields[i]
 		if f.kind == optional && f.text == "" {
 			continue
 		}
@@ -165,7 +167,9 @@ func (c *Call) appendJSON(b []byte, level slog.Level, prefix string) []byte {
 	b = append(b, level.String()...)
 	b = append(b, `","msg":"`+callMessage+`"`...)
 	b = append(b, prefix...)
-	for _, f := range c.fields() {
+	fields := c.fields()
+	for i := range fields {
+		f := &fields[i]
 		if f.kind == optional && f.text == "" {
 			continue
 		}

@@ -25,7 +25,7 @@ type LogConfig struct {
 // The bounds of what waits to be written.
 const (
 	flushAfter = 100 * time.Millisecond
-	flushSize  = 64 << 10 // bytes
+	flushSize  = 16 << 10 // bytes
 )
 
 // Log is the log of a process. Lines wait in memory, for a tenth of a second at most, so that a call does not wait for a

@@ -78,7 +78,7 @@ func record(t *testing.T, tele *telemetry.Telemetry, service string) *telemetry.
 	}
 	trace := &telemetry.Trace{}
 	m := s.Method(telemetry.MethodConfig{FullName: "/" + service + ".v1.Service/Do"})
-	s.Begin(t.Context(), trace, m, time.Now())
+	s.Begin(t.Context(), trace, m, nil, time.Now())
 	trace.End(time.Now(), codes.OK, "", "")
 	return trace
 }

@@ -67,13 +67,13 @@ func NewContext(ctx context.Context, t *Trace) context.Context {
 	return context.WithValue(ctx, traceKey{}, t)
 }
 
-// Begin puts a call into the trace that its metadata names, or at the head of a new one, and returns its context: the given
+// Begin puts a call into the trace that its header names, or at the head of a new one, and returns its context: the given
 // one, unless the call is recorded. t must be zero.
-func (s *Service) Begin(ctx context.Context, t *Trace, m *Method, at time.Time) context.Context {
+func (s *Service) Begin(ctx context.Context, t *Trace, m *Method, header metadata.MD, at time.Time) context.Context {
 	t.service = s
-	if v := metadata.ValueFromIncomingContext(ctx, traceparent); len(v) == 1 && t.parse(v[0]) {
+	if v := header[traceparent]; len(v) == 1 && t.parse(v[0]) {
 		t.came = true
-		if states := metadata.ValueFromIncomingContext(ctx, tracestate); len(states) > 0 {
+		if states := header[tracestate]; len(states) > 0 {
 			if joined := strings.Join(states, ","); len(joined) <= maxState {
 				t.state = joined
 			}

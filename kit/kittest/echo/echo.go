@@ -150,6 +150,9 @@ func (h Handlers) Register(r grpc.ServiceRegistrar) {
 					return nil, err
 				}
 				call := func(ctx context.Context, req any) (any, error) { return h.Unary(ctx, req.(proto.Message)) }
+				if in == nil {
+					return call(ctx, req)
+				}
 				return in(ctx, req, &grpc.UnaryServerInfo{Server: srv, FullMethod: full}, call)
 			}})
 		}

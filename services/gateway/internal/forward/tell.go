@@ -10,6 +10,7 @@ import (
 
 	"google.golang.org/grpc/codes"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/metadata"
 	reflectionpb "google.golang.org/grpc/reflection/grpc_reflection_v1"
 	reflectionalphapb "google.golang.org/grpc/reflection/grpc_reflection_v1alpha"
 	"google.golang.org/grpc/stats"
@@ -84,7 +85,8 @@ func (t *teller) begin(ctx context.Context, c *call) context.Context {
 	if c.tell, ok = t.methods[c.name]; !ok {
 		c.tell = t.unknown
 	}
-	ctx = t.service.Begin(ctx, &c.trace, c.tell, c.started)
+	header, _ := metadata.FromIncomingContext(ctx)
+	ctx = t.service.Begin(ctx, &c.trace, c.tell, header, c.started)
 	c.trace.Set("concordat.edge.protocol", c.protocol)
 	return telemetry.NewContext(ctx, &c.trace)
 }
