@@ -95,6 +95,8 @@ const (
 	// Refresh the session; where that is refused too, sign in. A stream ends with it as soon as that happens, and then says
 	// where to resume, if it can be resumed. Metadata: resume_token.
 	ErrorReason_ERROR_REASON_TOKEN_REVOKED ErrorReason = 31
+	// UNAVAILABLE: the store cannot be reached, or takes no writes at present. Nothing was written.
+	ErrorReason_ERROR_REASON_STORAGE_UNAVAILABLE ErrorReason = 32
 )
 
 // Enum value maps for ErrorReason.
@@ -132,6 +134,7 @@ var (
 		29: "ERROR_REASON_SUBSCRIPTION_CLOSED",
 		30: "ERROR_REASON_OVERLOADED",
 		31: "ERROR_REASON_TOKEN_REVOKED",
+		32: "ERROR_REASON_STORAGE_UNAVAILABLE",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":          0,
@@ -166,6 +169,7 @@ var (
 		"ERROR_REASON_SUBSCRIPTION_CLOSED":  29,
 		"ERROR_REASON_OVERLOADED":           30,
 		"ERROR_REASON_TOKEN_REVOKED":        31,
+		"ERROR_REASON_STORAGE_UNAVAILABLE":  32,
 	}
 )
 
@@ -200,7 +204,7 @@ var File_policy_v1_error_reason_proto protoreflect.FileDescriptor
 
 const file_policy_v1_error_reason_proto_rawDesc = "" +
 	"\n" +
-	"\x1cpolicy/v1/error_reason.proto\x12\tpolicy.v1*\xb3\b\n" +
+	"\x1cpolicy/v1/error_reason.proto\x12\tpolicy.v1*\xd9\b\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15ERROR_REASON_INTERNAL\x10\x01\x12 \n" +
@@ -234,7 +238,8 @@ const file_policy_v1_error_reason_proto_rawDesc = "" +
 	"\x1aERROR_REASON_UNIMPLEMENTED\x10\x1c\x12$\n" +
 	" ERROR_REASON_SUBSCRIPTION_CLOSED\x10\x1d\x12\x1b\n" +
 	"\x17ERROR_REASON_OVERLOADED\x10\x1e\x12\x1e\n" +
-	"\x1aERROR_REASON_TOKEN_REVOKED\x10\x1fB\xa4\x01\n" +
+	"\x1aERROR_REASON_TOKEN_REVOKED\x10\x1f\x12$\n" +
+	" ERROR_REASON_STORAGE_UNAVAILABLE\x10 B\xa4\x01\n" +
 	"\rcom.policy.v1B\x10ErrorReasonProtoP\x01Z<github.com/concordat-dev/concordat/gen/go/policy/v1;policyv1\xa2\x02\x03PXX\xaa\x02\tPolicy.V1\xca\x02\tPolicy\\V1\xe2\x02\x15Policy\\V1\\GPBMetadata\xea\x02\n" +
 	"Policy::V1b\x06proto3"
 

@@ -35,23 +35,62 @@ const (
 	ErrorReason_ERROR_REASON_USER_ID_TAKEN ErrorReason = 3
 	// FAILED_PRECONDITION: the request_id was used for another request of the same caller.
 	ErrorReason_ERROR_REASON_REQUEST_ID_REUSED ErrorReason = 4
+	// INVALID_ARGUMENT: the email is one that the service does not take: its domain is no name (RFC 5890), or it has characters
+	// that look like none or like others. BadRequest names the field.
+	ErrorReason_ERROR_REASON_EMAIL_INVALID ErrorReason = 5
+	// INVALID_ARGUMENT: the mask names what is no field, or what a request cannot change, or clears what a user must have.
+	// BadRequest names each path.
+	ErrorReason_ERROR_REASON_UPDATE_MASK_INVALID ErrorReason = 6
+	// INVALID_ARGUMENT: the filter is not in the syntax of AIP-160, names an unknown field, compares it with what it cannot
+	// be, or is larger than what is taken. BadRequest says what.
+	ErrorReason_ERROR_REASON_FILTER_INVALID ErrorReason = 7
+	// INVALID_ARGUMENT: users cannot be put in this order. BadRequest says what.
+	ErrorReason_ERROR_REASON_ORDER_BY_INVALID ErrorReason = 8
+	// ABORTED: the user has changed since the etag was given out. Read it again. Metadata: user_id.
+	ErrorReason_ERROR_REASON_ETAG_MISMATCH ErrorReason = 9
+	// FAILED_PRECONDITION: the user is deleted, so it can only be read, undeleted or erased. Metadata: user_id.
+	ErrorReason_ERROR_REASON_USER_DELETED ErrorReason = 10
+	// FAILED_PRECONDITION: the user was erased, which nothing undoes. Metadata: user_id.
+	ErrorReason_ERROR_REASON_USER_ERASED ErrorReason = 11
+	// PERMISSION_DENIED: only services and administrators may change this field. Metadata: field.
+	ErrorReason_ERROR_REASON_FIELD_NOT_YOURS ErrorReason = 12
+	// RESOURCE_EXHAUSTED: as many snapshots are being streamed as the service holds at once. RetryInfo says when to come back.
+	ErrorReason_ERROR_REASON_TOO_MANY_SNAPSHOTS ErrorReason = 13
 )
 
 // Enum value maps for ErrorReason.
 var (
 	ErrorReason_name = map[int32]string{
-		0: "ERROR_REASON_UNSPECIFIED",
-		1: "ERROR_REASON_USER_NOT_FOUND",
-		2: "ERROR_REASON_EMAIL_TAKEN",
-		3: "ERROR_REASON_USER_ID_TAKEN",
-		4: "ERROR_REASON_REQUEST_ID_REUSED",
+		0:  "ERROR_REASON_UNSPECIFIED",
+		1:  "ERROR_REASON_USER_NOT_FOUND",
+		2:  "ERROR_REASON_EMAIL_TAKEN",
+		3:  "ERROR_REASON_USER_ID_TAKEN",
+		4:  "ERROR_REASON_REQUEST_ID_REUSED",
+		5:  "ERROR_REASON_EMAIL_INVALID",
+		6:  "ERROR_REASON_UPDATE_MASK_INVALID",
+		7:  "ERROR_REASON_FILTER_INVALID",
+		8:  "ERROR_REASON_ORDER_BY_INVALID",
+		9:  "ERROR_REASON_ETAG_MISMATCH",
+		10: "ERROR_REASON_USER_DELETED",
+		11: "ERROR_REASON_USER_ERASED",
+		12: "ERROR_REASON_FIELD_NOT_YOURS",
+		13: "ERROR_REASON_TOO_MANY_SNAPSHOTS",
 	}
 	ErrorReason_value = map[string]int32{
-		"ERROR_REASON_UNSPECIFIED":       0,
-		"ERROR_REASON_USER_NOT_FOUND":    1,
-		"ERROR_REASON_EMAIL_TAKEN":       2,
-		"ERROR_REASON_USER_ID_TAKEN":     3,
-		"ERROR_REASON_REQUEST_ID_REUSED": 4,
+		"ERROR_REASON_UNSPECIFIED":         0,
+		"ERROR_REASON_USER_NOT_FOUND":      1,
+		"ERROR_REASON_EMAIL_TAKEN":         2,
+		"ERROR_REASON_USER_ID_TAKEN":       3,
+		"ERROR_REASON_REQUEST_ID_REUSED":   4,
+		"ERROR_REASON_EMAIL_INVALID":       5,
+		"ERROR_REASON_UPDATE_MASK_INVALID": 6,
+		"ERROR_REASON_FILTER_INVALID":      7,
+		"ERROR_REASON_ORDER_BY_INVALID":    8,
+		"ERROR_REASON_ETAG_MISMATCH":       9,
+		"ERROR_REASON_USER_DELETED":        10,
+		"ERROR_REASON_USER_ERASED":         11,
+		"ERROR_REASON_FIELD_NOT_YOURS":     12,
+		"ERROR_REASON_TOO_MANY_SNAPSHOTS":  13,
 	}
 )
 
@@ -86,13 +125,23 @@ var File_users_v1_error_reason_proto protoreflect.FileDescriptor
 
 const file_users_v1_error_reason_proto_rawDesc = "" +
 	"\n" +
-	"\x1busers/v1/error_reason.proto\x12\busers.v1*\xae\x01\n" +
+	"\x1busers/v1/error_reason.proto\x12\busers.v1*\xdc\x03\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12\x1f\n" +
 	"\x1bERROR_REASON_USER_NOT_FOUND\x10\x01\x12\x1c\n" +
 	"\x18ERROR_REASON_EMAIL_TAKEN\x10\x02\x12\x1e\n" +
 	"\x1aERROR_REASON_USER_ID_TAKEN\x10\x03\x12\"\n" +
-	"\x1eERROR_REASON_REQUEST_ID_REUSED\x10\x04B\x9d\x01\n" +
+	"\x1eERROR_REASON_REQUEST_ID_REUSED\x10\x04\x12\x1e\n" +
+	"\x1aERROR_REASON_EMAIL_INVALID\x10\x05\x12$\n" +
+	" ERROR_REASON_UPDATE_MASK_INVALID\x10\x06\x12\x1f\n" +
+	"\x1bERROR_REASON_FILTER_INVALID\x10\a\x12!\n" +
+	"\x1dERROR_REASON_ORDER_BY_INVALID\x10\b\x12\x1e\n" +
+	"\x1aERROR_REASON_ETAG_MISMATCH\x10\t\x12\x1d\n" +
+	"\x19ERROR_REASON_USER_DELETED\x10\n" +
+	"\x12\x1c\n" +
+	"\x18ERROR_REASON_USER_ERASED\x10\v\x12 \n" +
+	"\x1cERROR_REASON_FIELD_NOT_YOURS\x10\f\x12#\n" +
+	"\x1fERROR_REASON_TOO_MANY_SNAPSHOTS\x10\rB\x9d\x01\n" +
 	"\fcom.users.v1B\x10ErrorReasonProtoP\x01Z:github.com/concordat-dev/concordat/gen/go/users/v1;usersv1\xa2\x02\x03UXX\xaa\x02\bUsers.V1\xca\x02\bUsers\\V1\xe2\x02\x14Users\\V1\\GPBMetadata\xea\x02\tUsers::V1b\x06proto3"
 
 var (

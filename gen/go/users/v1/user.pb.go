@@ -7,6 +7,7 @@
 package usersv1
 
 import (
+	_ "buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
@@ -30,6 +31,11 @@ const (
 	UserState_USER_STATE_UNSPECIFIED UserState = 0
 	// May be dealt with.
 	UserState_USER_STATE_ACTIVE UserState = 1
+	// May not be dealt with until it is enabled again.
+	UserState_USER_STATE_DISABLED UserState = 2
+	// Was deleted, and keeps its email until it is erased at purge_at. Once erased it stays as an anonymous tombstone, so
+	// that what others keep about the id still means somebody.
+	UserState_USER_STATE_DELETED UserState = 3
 )
 
 // Enum value maps for UserState.
@@ -37,10 +43,14 @@ var (
 	UserState_name = map[int32]string{
 		0: "USER_STATE_UNSPECIFIED",
 		1: "USER_STATE_ACTIVE",
+		2: "USER_STATE_DISABLED",
+		3: "USER_STATE_DELETED",
 	}
 	UserState_value = map[string]int32{
 		"USER_STATE_UNSPECIFIED": 0,
 		"USER_STATE_ACTIVE":      1,
+		"USER_STATE_DISABLED":    2,
+		"USER_STATE_DELETED":     3,
 	}
 )
 
@@ -76,22 +86,42 @@ type User struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The id, a UUIDv7 in its canonical form.
 	UserId string `protobuf:"bytes,1,opt,name=user_id,json=userId,proto3" json:"user_id,omitempty"`
-	// The email, as it was given. It is unique among users, letter case aside.
+	// The email, as it was given, up to 254 characters. It is unique among users: letter case, the ways in which Unicode
+	// writes one character and the two spellings of an international domain (RFC 5890) make no difference. Empty once the
+	// user was erased.
 	Email string `protobuf:"bytes,2,opt,name=email,proto3" json:"email,omitempty"`
-	// The name to show.
+	// The name to show: up to 100 characters, none of them a control character and not all of them spaces. Empty once the
+	// user was erased.
 	DisplayName string `protobuf:"bytes,3,opt,name=display_name,json=displayName,proto3" json:"display_name,omitempty"`
-	// The given name. Empty when not told.
+	// The given name: up to 100 characters, none of them a control character. Empty when not told.
 	FirstName string `protobuf:"bytes,4,opt,name=first_name,json=firstName,proto3" json:"first_name,omitempty"`
-	// The family name. Empty when not told.
+	// The family name: up to 100 characters, none of them a control character. Empty when not told.
 	LastName string `protobuf:"bytes,5,opt,name=last_name,json=lastName,proto3" json:"last_name,omitempty"`
-	// Whether the user may be dealt with.
+	// Whether the user may be dealt with. Output only: DisableUser, EnableUser, DeleteUser and UndeleteUser change it.
 	State UserState `protobuf:"varint,6,opt,name=state,proto3,enum=users.v1.UserState" json:"state,omitempty"`
-	// Changes with each change of the user (AIP-154).
+	// Changes with each change of the user (AIP-154). A request that carries it is done only if the user has not changed
+	// since. Up to 64 characters.
 	Etag string `protobuf:"bytes,7,opt,name=etag,proto3" json:"etag,omitempty"`
-	// When the user was made.
+	// When the user was made. Output only.
 	CreatedAt *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
-	// When the user last changed.
-	UpdatedAt     *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=updated_at,json=updatedAt,proto3" json:"updated_at,omitempty"`
+	// When the user last changed. Output only.
+	UpdatedAt *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=updated_at,json=updatedAt,proto3" json:"updated_at,omitempty"`
+	// Whether somebody has made sure that the email is the user's. Only services and administrators change it; a change of
+	// the email clears it, unless the same request sets it.
+	Verified bool `protobuf:"varint,10,opt,name=verified,proto3" json:"verified,omitempty"`
+	// What the owner of the directory wants to say of the user, such as plan=pro. At most 64. A key has 1 to 63 characters of
+	// a–z, 0–9, `_`, `-`, begins with a letter and ends with a letter or a digit; a value has up to 255 characters, none of
+	// them a control character.
+	Labels map[string]string `protobuf:"bytes,11,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// The postal address. Unset when not told.
+	Address *Address `protobuf:"bytes,12,opt,name=address,proto3,oneof" json:"address,omitempty"`
+	// When the user was deleted. Unset unless the state is DELETED. Output only.
+	DeletedAt *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=deleted_at,json=deletedAt,proto3,oneof" json:"deleted_at,omitempty"`
+	// When a deleted user will be erased; until then UndeleteUser brings it back. Unset unless the state is DELETED and the
+	// user is not erased yet. Output only.
+	PurgeAt *timestamppb.Timestamp `protobuf:"bytes,14,opt,name=purge_at,json=purgeAt,proto3,oneof" json:"purge_at,omitempty"`
+	// When everything personal was removed, which nothing undoes. Output only.
+	ErasedAt      *timestamppb.Timestamp `protobuf:"bytes,15,opt,name=erased_at,json=erasedAt,proto3,oneof" json:"erased_at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -189,27 +219,181 @@ func (x *User) GetUpdatedAt() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *User) GetVerified() bool {
+	if x != nil {
+		return x.Verified
+	}
+	return false
+}
+
+func (x *User) GetLabels() map[string]string {
+	if x != nil {
+		return x.Labels
+	}
+	return nil
+}
+
+func (x *User) GetAddress() *Address {
+	if x != nil {
+		return x.Address
+	}
+	return nil
+}
+
+func (x *User) GetDeletedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.DeletedAt
+	}
+	return nil
+}
+
+func (x *User) GetPurgeAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.PurgeAt
+	}
+	return nil
+}
+
+func (x *User) GetErasedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ErasedAt
+	}
+	return nil
+}
+
+// Address is where post reaches somebody.
+type Address struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The country, by its code in ISO 3166-1 alpha-2, such as CH. Required.
+	CountryCode string `protobuf:"bytes,1,opt,name=country_code,json=countryCode,proto3" json:"country_code,omitempty"`
+	// Street, number, building and what else the country writes above the place: up to 5 lines of up to 200 characters, none
+	// of them a control character.
+	Lines []string `protobuf:"bytes,2,rep,name=lines,proto3" json:"lines,omitempty"`
+	// The city, town or village: up to 100 characters, none of them a control character.
+	Locality string `protobuf:"bytes,3,opt,name=locality,proto3" json:"locality,omitempty"`
+	// The state, province or canton, where the country's addresses have it: up to 100 characters, none of them a control
+	// character.
+	AdministrativeArea string `protobuf:"bytes,4,opt,name=administrative_area,json=administrativeArea,proto3" json:"administrative_area,omitempty"`
+	// The postal code: up to 20 characters, none of them a control character.
+	PostalCode    string `protobuf:"bytes,5,opt,name=postal_code,json=postalCode,proto3" json:"postal_code,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Address) Reset() {
+	*x = Address{}
+	mi := &file_users_v1_user_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Address) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Address) ProtoMessage() {}
+
+func (x *Address) ProtoReflect() protoreflect.Message {
+	mi := &file_users_v1_user_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Address.ProtoReflect.Descriptor instead.
+func (*Address) Descriptor() ([]byte, []int) {
+	return file_users_v1_user_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Address) GetCountryCode() string {
+	if x != nil {
+		return x.CountryCode
+	}
+	return ""
+}
+
+func (x *Address) GetLines() []string {
+	if x != nil {
+		return x.Lines
+	}
+	return nil
+}
+
+func (x *Address) GetLocality() string {
+	if x != nil {
+		return x.Locality
+	}
+	return ""
+}
+
+func (x *Address) GetAdministrativeArea() string {
+	if x != nil {
+		return x.AdministrativeArea
+	}
+	return ""
+}
+
+func (x *Address) GetPostalCode() string {
+	if x != nil {
+		return x.PostalCode
+	}
+	return ""
+}
+
 var File_users_v1_user_proto protoreflect.FileDescriptor
 
 const file_users_v1_user_proto_rawDesc = "" +
 	"\n" +
-	"\x13users/v1/user.proto\x12\busers.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc9\x02\n" +
-	"\x04User\x12\x17\n" +
-	"\auser_id\x18\x01 \x01(\tR\x06userId\x12\x14\n" +
-	"\x05email\x18\x02 \x01(\tR\x05email\x12!\n" +
-	"\fdisplay_name\x18\x03 \x01(\tR\vdisplayName\x12\x1d\n" +
+	"\x13users/v1/user.proto\x12\busers.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xaf\a\n" +
+	"\x04User\x12&\n" +
+	"\auser_id\x18\x01 \x01(\tB\r\xbaH\n" +
+	"\xd8\x01\x01r\x05\x18$\xb0\x01\x01R\x06userId\x12\x1e\n" +
+	"\x05email\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\xfe\x01R\x05email\x12J\n" +
+	"\fdisplay_name\x18\x03 \x01(\tB'\xbaH$\xd8\x01\x01r\x1f\x18d2\x1b^\\P{Cc}*[^\\s\\p{Cc}]\\P{Cc}*$R\vdisplayName\x121\n" +
 	"\n" +
-	"first_name\x18\x04 \x01(\tR\tfirstName\x12\x1b\n" +
-	"\tlast_name\x18\x05 \x01(\tR\blastName\x12)\n" +
-	"\x05state\x18\x06 \x01(\x0e2\x13.users.v1.UserStateR\x05state\x12\x12\n" +
-	"\x04etag\x18\a \x01(\tR\x04etag\x129\n" +
+	"first_name\x18\x04 \x01(\tB\x12\xbaH\x0fr\r\x18d2\t^\\P{Cc}*$R\tfirstName\x12/\n" +
+	"\tlast_name\x18\x05 \x01(\tB\x12\xbaH\x0fr\r\x18d2\t^\\P{Cc}*$R\blastName\x12)\n" +
+	"\x05state\x18\x06 \x01(\x0e2\x13.users.v1.UserStateR\x05state\x12\x1b\n" +
+	"\x04etag\x18\a \x01(\tB\a\xbaH\x04r\x02\x18@R\x04etag\x129\n" +
 	"\n" +
 	"created_at\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x129\n" +
 	"\n" +
-	"updated_at\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\tupdatedAt*>\n" +
+	"updated_at\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\tupdatedAt\x12\x1a\n" +
+	"\bverified\x18\n" +
+	" \x01(\bR\bverified\x12x\n" +
+	"\x06labels\x18\v \x03(\v2\x1a.users.v1.User.LabelsEntryBD\xbaHA\x9a\x01>\x10@\"(r&\x18?2\"^[a-z]([a-z0-9_-]{0,61}[a-z0-9])?$*\x10r\x0e\x18\xff\x012\t^\\P{Cc}*$R\x06labels\x120\n" +
+	"\aaddress\x18\f \x01(\v2\x11.users.v1.AddressH\x00R\aaddress\x88\x01\x01\x12>\n" +
+	"\n" +
+	"deleted_at\x18\r \x01(\v2\x1a.google.protobuf.TimestampH\x01R\tdeletedAt\x88\x01\x01\x12:\n" +
+	"\bpurge_at\x18\x0e \x01(\v2\x1a.google.protobuf.TimestampH\x02R\apurgeAt\x88\x01\x01\x12<\n" +
+	"\terased_at\x18\x0f \x01(\v2\x1a.google.protobuf.TimestampH\x03R\berasedAt\x88\x01\x01\x1a9\n" +
+	"\vLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\n" +
+	"\n" +
+	"\b_addressB\r\n" +
+	"\v_deleted_atB\v\n" +
+	"\t_purge_atB\f\n" +
+	"\n" +
+	"_erased_at\"\x9d\x02\n" +
+	"\aAddress\x126\n" +
+	"\fcountry_code\x18\x01 \x01(\tB\x13\xbaH\x10r\x0e\x18\x022\n" +
+	"^[A-Z]{2}$R\vcountryCode\x120\n" +
+	"\x05lines\x18\x02 \x03(\tB\x1a\xbaH\x17\x92\x01\x14\x10\x05\"\x10r\x0e\x18\xc8\x012\t^\\P{Cc}*$R\x05lines\x12.\n" +
+	"\blocality\x18\x03 \x01(\tB\x12\xbaH\x0fr\r\x18d2\t^\\P{Cc}*$R\blocality\x12C\n" +
+	"\x13administrative_area\x18\x04 \x01(\tB\x12\xbaH\x0fr\r\x18d2\t^\\P{Cc}*$R\x12administrativeArea\x123\n" +
+	"\vpostal_code\x18\x05 \x01(\tB\x12\xbaH\x0fr\r\x18\x142\t^\\P{Cc}*$R\n" +
+	"postalCode*o\n" +
 	"\tUserState\x12\x1a\n" +
 	"\x16USER_STATE_UNSPECIFIED\x10\x00\x12\x15\n" +
-	"\x11USER_STATE_ACTIVE\x10\x01B\x96\x01\n" +
+	"\x11USER_STATE_ACTIVE\x10\x01\x12\x17\n" +
+	"\x13USER_STATE_DISABLED\x10\x02\x12\x16\n" +
+	"\x12USER_STATE_DELETED\x10\x03B\x96\x01\n" +
 	"\fcom.users.v1B\tUserProtoP\x01Z:github.com/concordat-dev/concordat/gen/go/users/v1;usersv1\xa2\x02\x03UXX\xaa\x02\bUsers.V1\xca\x02\bUsers\\V1\xe2\x02\x14Users\\V1\\GPBMetadata\xea\x02\tUsers::V1b\x06proto3"
 
 var (
@@ -225,21 +409,28 @@ func file_users_v1_user_proto_rawDescGZIP() []byte {
 }
 
 var file_users_v1_user_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_users_v1_user_proto_msgTypes = make([]protoimpl.MessageInfo, 1)
+var file_users_v1_user_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
 var file_users_v1_user_proto_goTypes = []any{
 	(UserState)(0),                // 0: users.v1.UserState
 	(*User)(nil),                  // 1: users.v1.User
-	(*timestamppb.Timestamp)(nil), // 2: google.protobuf.Timestamp
+	(*Address)(nil),               // 2: users.v1.Address
+	nil,                           // 3: users.v1.User.LabelsEntry
+	(*timestamppb.Timestamp)(nil), // 4: google.protobuf.Timestamp
 }
 var file_users_v1_user_proto_depIdxs = []int32{
 	0, // 0: users.v1.User.state:type_name -> users.v1.UserState
-	2, // 1: users.v1.User.created_at:type_name -> google.protobuf.Timestamp
-	2, // 2: users.v1.User.updated_at:type_name -> google.protobuf.Timestamp
-	3, // [3:3] is the sub-list for method output_type
-	3, // [3:3] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	4, // 1: users.v1.User.created_at:type_name -> google.protobuf.Timestamp
+	4, // 2: users.v1.User.updated_at:type_name -> google.protobuf.Timestamp
+	3, // 3: users.v1.User.labels:type_name -> users.v1.User.LabelsEntry
+	2, // 4: users.v1.User.address:type_name -> users.v1.Address
+	4, // 5: users.v1.User.deleted_at:type_name -> google.protobuf.Timestamp
+	4, // 6: users.v1.User.purge_at:type_name -> google.protobuf.Timestamp
+	4, // 7: users.v1.User.erased_at:type_name -> google.protobuf.Timestamp
+	8, // [8:8] is the sub-list for method output_type
+	8, // [8:8] is the sub-list for method input_type
+	8, // [8:8] is the sub-list for extension type_name
+	8, // [8:8] is the sub-list for extension extendee
+	0, // [0:8] is the sub-list for field type_name
 }
 
 func init() { file_users_v1_user_proto_init() }
@@ -247,13 +438,14 @@ func file_users_v1_user_proto_init() {
 	if File_users_v1_user_proto != nil {
 		return
 	}
+	file_users_v1_user_proto_msgTypes[0].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_users_v1_user_proto_rawDesc), len(file_users_v1_user_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   1,
+			NumMessages:   3,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -13,6 +13,7 @@ import (
 	status "google.golang.org/genproto/googleapis/rpc/status"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	fieldmaskpb "google.golang.org/protobuf/types/known/fieldmaskpb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -31,7 +32,8 @@ type CreateUserRequest struct {
 	// The id to give, a UUIDv7 (RFC 9562), which sorts by the time at which it was made. Empty means that the service makes
 	// one.
 	UserId string `protobuf:"bytes,1,opt,name=user_id,json=userId,proto3" json:"user_id,omitempty"`
-	// The email. Required, up to 254 characters; unique, letter case aside.
+	// The email. Required, up to 254 characters; international local parts (RFC 6531) and domains (RFC 5890) are taken. Unique
+	// among users, as User.email says.
 	Email string `protobuf:"bytes,2,opt,name=email,proto3" json:"email,omitempty"`
 	// The name to show. Required, up to 100 characters, none of them a control character and not all of them spaces.
 	DisplayName string `protobuf:"bytes,3,opt,name=display_name,json=displayName,proto3" json:"display_name,omitempty"`
@@ -40,7 +42,16 @@ type CreateUserRequest struct {
 	// The family name. Up to 100 characters, none of them a control character.
 	LastName string `protobuf:"bytes,5,opt,name=last_name,json=lastName,proto3" json:"last_name,omitempty"`
 	// A UUID that the client makes for this request and sends again with each repetition (AIP-155). Required.
-	RequestId     string `protobuf:"bytes,6,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	RequestId string `protobuf:"bytes,6,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// Labels, by the rules of User.labels.
+	Labels map[string]string `protobuf:"bytes,7,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// The postal address. Unset when not told.
+	Address *Address `protobuf:"bytes,8,opt,name=address,proto3,oneof" json:"address,omitempty"`
+	// Whether somebody has made sure already that the email is the user's.
+	Verified bool `protobuf:"varint,9,opt,name=verified,proto3" json:"verified,omitempty"`
+	// Whether only to check: the answer is what the request would have made, and nothing is stored (AIP-163). What is unique
+	// may be taken by the time it is asked for in earnest.
+	ValidateOnly  bool `protobuf:"varint,10,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -115,6 +126,34 @@ func (x *CreateUserRequest) GetRequestId() string {
 		return x.RequestId
 	}
 	return ""
+}
+
+func (x *CreateUserRequest) GetLabels() map[string]string {
+	if x != nil {
+		return x.Labels
+	}
+	return nil
+}
+
+func (x *CreateUserRequest) GetAddress() *Address {
+	if x != nil {
+		return x.Address
+	}
+	return nil
+}
+
+func (x *CreateUserRequest) GetVerified() bool {
+	if x != nil {
+		return x.Verified
+	}
+	return false
+}
+
+func (x *CreateUserRequest) GetValidateOnly() bool {
+	if x != nil {
+		return x.ValidateOnly
+	}
+	return false
 }
 
 // CreateUserResponse has the user that was made.
@@ -255,20 +294,792 @@ func (x *GetUserResponse) GetUser() *User {
 	return nil
 }
 
+// BatchGetUsersRequest names users.
+type BatchGetUsersRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The users' ids, UUIDs, each once: 1 to 1000.
+	UserIds       []string `protobuf:"bytes,1,rep,name=user_ids,json=userIds,proto3" json:"user_ids,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BatchGetUsersRequest) Reset() {
+	*x = BatchGetUsersRequest{}
+	mi := &file_users_v1_user_service_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BatchGetUsersRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BatchGetUsersRequest) ProtoMessage() {}
+
+func (x *BatchGetUsersRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_users_v1_user_service_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BatchGetUsersRequest.ProtoReflect.Descriptor instead.
+func (*BatchGetUsersRequest) Descriptor() ([]byte, []int) {
+	return file_users_v1_user_service_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *BatchGetUsersRequest) GetUserIds() []string {
+	if x != nil {
+		return x.UserIds
+	}
+	return nil
+}
+
+// BatchGetUsersResponse has the users who were found.
+type BatchGetUsersResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The users, in the order in which they were asked for.
+	Users []*User `protobuf:"bytes,1,rep,name=users,proto3" json:"users,omitempty"`
+	// The ids of the request that no user has, in the order in which they were asked for.
+	MissingUserIds []string `protobuf:"bytes,2,rep,name=missing_user_ids,json=missingUserIds,proto3" json:"missing_user_ids,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *BatchGetUsersResponse) Reset() {
+	*x = BatchGetUsersResponse{}
+	mi := &file_users_v1_user_service_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BatchGetUsersResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BatchGetUsersResponse) ProtoMessage() {}
+
+func (x *BatchGetUsersResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_users_v1_user_service_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BatchGetUsersResponse.ProtoReflect.Descriptor instead.
+func (*BatchGetUsersResponse) Descriptor() ([]byte, []int) {
+	return file_users_v1_user_service_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *BatchGetUsersResponse) GetUsers() []*User {
+	if x != nil {
+		return x.Users
+	}
+	return nil
+}
+
+func (x *BatchGetUsersResponse) GetMissingUserIds() []string {
+	if x != nil {
+		return x.MissingUserIds
+	}
+	return nil
+}
+
+// UpdateUserRequest says what to change.
+type UpdateUserRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The user with its new values. Its user_id is required; its etag, where it is set, must be the present one.
+	User *User `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"`
+	// The fields to change: email, display_name, first_name, last_name, verified, labels, one label as labels.<key>, address,
+	// or a field of the address. `*` means all of those; of a caller who may not change verified it means all others, and then
+	// verified is sent as it is. Required. A field that is named and not set is cleared.
+	UpdateMask *fieldmaskpb.FieldMask `protobuf:"bytes,2,opt,name=update_mask,json=updateMask,proto3" json:"update_mask,omitempty"`
+	// A UUID that the client makes for this request and sends again with each repetition (AIP-155). Required.
+	RequestId string `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// Whether only to check: the answer is the user as it would be, and nothing is stored (AIP-163).
+	ValidateOnly  bool `protobuf:"varint,4,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdateUserRequest) Reset() {
+	*x = UpdateUserRequest{}
+	mi := &file_users_v1_user_service_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateUserRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateUserRequest) ProtoMessage() {}
+
+func (x *UpdateUserRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_users_v1_user_service_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateUserRequest.ProtoReflect.Descriptor instead.
+func (*UpdateUserRequest) Descriptor() ([]byte, []int) {
+	return file_users_v1_user_service_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *UpdateUserRequest) GetUser() *User {
+	if x != nil {
+		return x.User
+	}
+	return nil
+}
+
+func (x *UpdateUserRequest) GetUpdateMask() *fieldmaskpb.FieldMask {
+	if x != nil {
+		return x.UpdateMask
+	}
+	return nil
+}
+
+func (x *UpdateUserRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+func (x *UpdateUserRequest) GetValidateOnly() bool {
+	if x != nil {
+		return x.ValidateOnly
+	}
+	return false
+}
+
+// UpdateUserResponse has the user after the change.
+type UpdateUserResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The user.
+	User          *User `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdateUserResponse) Reset() {
+	*x = UpdateUserResponse{}
+	mi := &file_users_v1_user_service_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateUserResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateUserResponse) ProtoMessage() {}
+
+func (x *UpdateUserResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_users_v1_user_service_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateUserResponse.ProtoReflect.Descriptor instead.
+func (*UpdateUserResponse) Descriptor() ([]byte, []int) {
+	return file_users_v1_user_service_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *UpdateUserResponse) GetUser() *User {
+	if x != nil {
+		return x.User
+	}
+	return nil
+}
+
+// DisableUserRequest names the user to disable.
+type DisableUserRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The user's id, a UUID. Required.
+	UserId string `protobuf:"bytes,1,opt,name=user_id,json=userId,proto3" json:"user_id,omitempty"`
+	// A UUID that the client makes for this request and sends again with each repetition (AIP-155). Required.
+	RequestId string `protobuf:"bytes,2,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// The etag of the user as the caller knows it. Empty means whatever it is now. Up to 64 characters.
+	Etag          string `protobuf:"bytes,3,opt,name=etag,proto3" json:"etag,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DisableUserRequest) Reset() {
+	*x = DisableUserRequest{}
+	mi := &file_users_v1_user_service_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DisableUserRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DisableUserRequest) ProtoMessage() {}
+
+func (x *DisableUserRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_users_v1_user_service_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DisableUserRequest.ProtoReflect.Descriptor instead.
+func (*DisableUserRequest) Descriptor() ([]byte, []int) {
+	return file_users_v1_user_service_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *DisableUserRequest) GetUserId() string {
+	if x != nil {
+		return x.UserId
+	}
+	return ""
+}
+
+func (x *DisableUserRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+func (x *DisableUserRequest) GetEtag() string {
+	if x != nil {
+		return x.Etag
+	}
+	return ""
+}
+
+// DisableUserResponse has the user after the change.
+type DisableUserResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The user.
+	User          *User `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DisableUserResponse) Reset() {
+	*x = DisableUserResponse{}
+	mi := &file_users_v1_user_service_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DisableUserResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DisableUserResponse) ProtoMessage() {}
+
+func (x *DisableUserResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_users_v1_user_service_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DisableUserResponse.ProtoReflect.Descriptor instead.
+func (*DisableUserResponse) Descriptor() ([]byte, []int) {
+	return file_users_v1_user_service_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *DisableUserResponse) GetUser() *User {
+	if x != nil {
+		return x.User
+	}
+	return nil
+}
+
+// EnableUserRequest names the user to enable.
+type EnableUserRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The user's id, a UUID. Required.
+	UserId string `protobuf:"bytes,1,opt,name=user_id,json=userId,proto3" json:"user_id,omitempty"`
+	// A UUID that the client makes for this request and sends again with each repetition (AIP-155). Required.
+	RequestId string `protobuf:"bytes,2,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// The etag of the user as the caller knows it. Empty means whatever it is now. Up to 64 characters.
+	Etag          string `protobuf:"bytes,3,opt,name=etag,proto3" json:"etag,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EnableUserRequest) Reset() {
+	*x = EnableUserRequest{}
+	mi := &file_users_v1_user_service_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EnableUserRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EnableUserRequest) ProtoMessage() {}
+
+func (x *EnableUserRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_users_v1_user_service_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EnableUserRequest.ProtoReflect.Descriptor instead.
+func (*EnableUserRequest) Descriptor() ([]byte, []int) {
+	return file_users_v1_user_service_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *EnableUserRequest) GetUserId() string {
+	if x != nil {
+		return x.UserId
+	}
+	return ""
+}
+
+func (x *EnableUserRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+func (x *EnableUserRequest) GetEtag() string {
+	if x != nil {
+		return x.Etag
+	}
+	return ""
+}
+
+// EnableUserResponse has the user after the change.
+type EnableUserResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The user.
+	User          *User `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EnableUserResponse) Reset() {
+	*x = EnableUserResponse{}
+	mi := &file_users_v1_user_service_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EnableUserResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EnableUserResponse) ProtoMessage() {}
+
+func (x *EnableUserResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_users_v1_user_service_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EnableUserResponse.ProtoReflect.Descriptor instead.
+func (*EnableUserResponse) Descriptor() ([]byte, []int) {
+	return file_users_v1_user_service_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *EnableUserResponse) GetUser() *User {
+	if x != nil {
+		return x.User
+	}
+	return nil
+}
+
+// DeleteUserRequest names the user to delete.
+type DeleteUserRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The user's id, a UUID. Required.
+	UserId string `protobuf:"bytes,1,opt,name=user_id,json=userId,proto3" json:"user_id,omitempty"`
+	// A UUID that the client makes for this request and sends again with each repetition (AIP-155). Required.
+	RequestId string `protobuf:"bytes,2,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// The etag of the user as the caller knows it. Empty means whatever it is now. Up to 64 characters.
+	Etag          string `protobuf:"bytes,3,opt,name=etag,proto3" json:"etag,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteUserRequest) Reset() {
+	*x = DeleteUserRequest{}
+	mi := &file_users_v1_user_service_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteUserRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteUserRequest) ProtoMessage() {}
+
+func (x *DeleteUserRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_users_v1_user_service_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteUserRequest.ProtoReflect.Descriptor instead.
+func (*DeleteUserRequest) Descriptor() ([]byte, []int) {
+	return file_users_v1_user_service_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *DeleteUserRequest) GetUserId() string {
+	if x != nil {
+		return x.UserId
+	}
+	return ""
+}
+
+func (x *DeleteUserRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+func (x *DeleteUserRequest) GetEtag() string {
+	if x != nil {
+		return x.Etag
+	}
+	return ""
+}
+
+// DeleteUserResponse has the user after the change.
+type DeleteUserResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The user.
+	User          *User `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteUserResponse) Reset() {
+	*x = DeleteUserResponse{}
+	mi := &file_users_v1_user_service_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteUserResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteUserResponse) ProtoMessage() {}
+
+func (x *DeleteUserResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_users_v1_user_service_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteUserResponse.ProtoReflect.Descriptor instead.
+func (*DeleteUserResponse) Descriptor() ([]byte, []int) {
+	return file_users_v1_user_service_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *DeleteUserResponse) GetUser() *User {
+	if x != nil {
+		return x.User
+	}
+	return nil
+}
+
+// UndeleteUserRequest names the user to bring back.
+type UndeleteUserRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The user's id, a UUID. Required.
+	UserId string `protobuf:"bytes,1,opt,name=user_id,json=userId,proto3" json:"user_id,omitempty"`
+	// A UUID that the client makes for this request and sends again with each repetition (AIP-155). Required.
+	RequestId string `protobuf:"bytes,2,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// The etag of the user as the caller knows it. Empty means whatever it is now. Up to 64 characters.
+	Etag          string `protobuf:"bytes,3,opt,name=etag,proto3" json:"etag,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UndeleteUserRequest) Reset() {
+	*x = UndeleteUserRequest{}
+	mi := &file_users_v1_user_service_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UndeleteUserRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UndeleteUserRequest) ProtoMessage() {}
+
+func (x *UndeleteUserRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_users_v1_user_service_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UndeleteUserRequest.ProtoReflect.Descriptor instead.
+func (*UndeleteUserRequest) Descriptor() ([]byte, []int) {
+	return file_users_v1_user_service_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *UndeleteUserRequest) GetUserId() string {
+	if x != nil {
+		return x.UserId
+	}
+	return ""
+}
+
+func (x *UndeleteUserRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+func (x *UndeleteUserRequest) GetEtag() string {
+	if x != nil {
+		return x.Etag
+	}
+	return ""
+}
+
+// UndeleteUserResponse has the user after the change.
+type UndeleteUserResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The user.
+	User          *User `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UndeleteUserResponse) Reset() {
+	*x = UndeleteUserResponse{}
+	mi := &file_users_v1_user_service_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UndeleteUserResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UndeleteUserResponse) ProtoMessage() {}
+
+func (x *UndeleteUserResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_users_v1_user_service_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UndeleteUserResponse.ProtoReflect.Descriptor instead.
+func (*UndeleteUserResponse) Descriptor() ([]byte, []int) {
+	return file_users_v1_user_service_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *UndeleteUserResponse) GetUser() *User {
+	if x != nil {
+		return x.User
+	}
+	return nil
+}
+
+// EraseUserRequest names the user to erase.
+type EraseUserRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The user's id, a UUID. Required.
+	UserId string `protobuf:"bytes,1,opt,name=user_id,json=userId,proto3" json:"user_id,omitempty"`
+	// A UUID that the client makes for this request and sends again with each repetition (AIP-155). Required.
+	RequestId     string `protobuf:"bytes,2,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EraseUserRequest) Reset() {
+	*x = EraseUserRequest{}
+	mi := &file_users_v1_user_service_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EraseUserRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EraseUserRequest) ProtoMessage() {}
+
+func (x *EraseUserRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_users_v1_user_service_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EraseUserRequest.ProtoReflect.Descriptor instead.
+func (*EraseUserRequest) Descriptor() ([]byte, []int) {
+	return file_users_v1_user_service_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *EraseUserRequest) GetUserId() string {
+	if x != nil {
+		return x.UserId
+	}
+	return ""
+}
+
+func (x *EraseUserRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+// EraseUserResponse has what is left.
+type EraseUserResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The tombstone.
+	User          *User `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EraseUserResponse) Reset() {
+	*x = EraseUserResponse{}
+	mi := &file_users_v1_user_service_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EraseUserResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EraseUserResponse) ProtoMessage() {}
+
+func (x *EraseUserResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_users_v1_user_service_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EraseUserResponse.ProtoReflect.Descriptor instead.
+func (*EraseUserResponse) Descriptor() ([]byte, []int) {
+	return file_users_v1_user_service_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *EraseUserResponse) GetUser() *User {
+	if x != nil {
+		return x.User
+	}
+	return nil
+}
+
 // ListUsersRequest asks for a page of users.
 type ListUsersRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// How many users to return at most: up to 1000; 0 means 50.
 	PageSize int32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
-	// The next_page_token of the page before. Empty means the first page. Up to 256 characters.
-	PageToken     string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// The next_page_token of the page before, asked for by the same caller with the same filter, order and show_deleted. Empty
+	// means the first page. Up to 1024 characters.
+	PageToken string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// Which users, in the syntax of AIP-160, such as `state = ACTIVE AND labels.plan = "pro"`; docs/contract.md lists the fields.
+	// Empty means all. Up to 4096 characters, 64 comparisons and 16 levels.
+	Filter string `protobuf:"bytes,3,opt,name=filter,proto3" json:"filter,omitempty"`
+	// The order: created_at, updated_at, display_name or email, then ` desc` for the reverse (AIP-132); users who are equal are
+	// ordered by their id, in the same direction. Empty means created_at. Up to 128 characters.
+	OrderBy string `protobuf:"bytes,4,opt,name=order_by,json=orderBy,proto3" json:"order_by,omitempty"`
+	// Whether deleted users are listed too (AIP-164). Erased ones never are.
+	ShowDeleted   bool `protobuf:"varint,5,opt,name=show_deleted,json=showDeleted,proto3" json:"show_deleted,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ListUsersRequest) Reset() {
 	*x = ListUsersRequest{}
-	mi := &file_users_v1_user_service_proto_msgTypes[4]
+	mi := &file_users_v1_user_service_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -280,7 +1091,7 @@ func (x *ListUsersRequest) String() string {
 func (*ListUsersRequest) ProtoMessage() {}
 
 func (x *ListUsersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_users_v1_user_service_proto_msgTypes[4]
+	mi := &file_users_v1_user_service_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -293,7 +1104,7 @@ func (x *ListUsersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListUsersRequest.ProtoReflect.Descriptor instead.
 func (*ListUsersRequest) Descriptor() ([]byte, []int) {
-	return file_users_v1_user_service_proto_rawDescGZIP(), []int{4}
+	return file_users_v1_user_service_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ListUsersRequest) GetPageSize() int32 {
@@ -310,22 +1121,45 @@ func (x *ListUsersRequest) GetPageToken() string {
 	return ""
 }
 
+func (x *ListUsersRequest) GetFilter() string {
+	if x != nil {
+		return x.Filter
+	}
+	return ""
+}
+
+func (x *ListUsersRequest) GetOrderBy() string {
+	if x != nil {
+		return x.OrderBy
+	}
+	return ""
+}
+
+func (x *ListUsersRequest) GetShowDeleted() bool {
+	if x != nil {
+		return x.ShowDeleted
+	}
+	return false
+}
+
 // ListUsersResponse is a page of users.
 type ListUsersResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The users.
+	// The users. A page may have fewer than were asked for, even none, and still not be the last: next_page_token says so.
 	Users []*User `protobuf:"bytes,1,rep,name=users,proto3" json:"users,omitempty"`
 	// What to send as page_token for the next page. Empty when there are no more pages.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
-	// How many users there are.
-	TotalSize     int32 `protobuf:"varint,3,opt,name=total_size,json=totalSize,proto3" json:"total_size,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	// How many users match, as it was when the first page was read. Exact up to 10,000.
+	TotalSize int32 `protobuf:"varint,3,opt,name=total_size,json=totalSize,proto3" json:"total_size,omitempty"`
+	// Whether total_size is an estimate, because there are more than 10,000.
+	TotalSizeEstimated bool `protobuf:"varint,4,opt,name=total_size_estimated,json=totalSizeEstimated,proto3" json:"total_size_estimated,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
 }
 
 func (x *ListUsersResponse) Reset() {
 	*x = ListUsersResponse{}
-	mi := &file_users_v1_user_service_proto_msgTypes[5]
+	mi := &file_users_v1_user_service_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -337,7 +1171,7 @@ func (x *ListUsersResponse) String() string {
 func (*ListUsersResponse) ProtoMessage() {}
 
 func (x *ListUsersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_users_v1_user_service_proto_msgTypes[5]
+	mi := &file_users_v1_user_service_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -350,7 +1184,7 @@ func (x *ListUsersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListUsersResponse.ProtoReflect.Descriptor instead.
 func (*ListUsersResponse) Descriptor() ([]byte, []int) {
-	return file_users_v1_user_service_proto_rawDescGZIP(), []int{5}
+	return file_users_v1_user_service_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ListUsersResponse) GetUsers() []*User {
@@ -374,16 +1208,28 @@ func (x *ListUsersResponse) GetTotalSize() int32 {
 	return 0
 }
 
-// StreamUsersRequest is empty: every user is streamed.
+func (x *ListUsersResponse) GetTotalSizeEstimated() bool {
+	if x != nil {
+		return x.TotalSizeEstimated
+	}
+	return false
+}
+
+// StreamUsersRequest says which users to stream.
 type StreamUsersRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Which users, in the syntax of AIP-160, such as `state = ACTIVE AND labels.plan = "pro"`; docs/contract.md lists the fields.
+	// Empty means all. Up to 4096 characters, 64 comparisons and 16 levels.
+	Filter string `protobuf:"bytes,1,opt,name=filter,proto3" json:"filter,omitempty"`
+	// Whether deleted users are streamed too. Erased ones never are.
+	ShowDeleted   bool `protobuf:"varint,2,opt,name=show_deleted,json=showDeleted,proto3" json:"show_deleted,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *StreamUsersRequest) Reset() {
 	*x = StreamUsersRequest{}
-	mi := &file_users_v1_user_service_proto_msgTypes[6]
+	mi := &file_users_v1_user_service_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -395,7 +1241,7 @@ func (x *StreamUsersRequest) String() string {
 func (*StreamUsersRequest) ProtoMessage() {}
 
 func (x *StreamUsersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_users_v1_user_service_proto_msgTypes[6]
+	mi := &file_users_v1_user_service_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -408,7 +1254,21 @@ func (x *StreamUsersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamUsersRequest.ProtoReflect.Descriptor instead.
 func (*StreamUsersRequest) Descriptor() ([]byte, []int) {
-	return file_users_v1_user_service_proto_rawDescGZIP(), []int{6}
+	return file_users_v1_user_service_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *StreamUsersRequest) GetFilter() string {
+	if x != nil {
+		return x.Filter
+	}
+	return ""
+}
+
+func (x *StreamUsersRequest) GetShowDeleted() bool {
+	if x != nil {
+		return x.ShowDeleted
+	}
+	return false
 }
 
 // StreamUsersResponse carries one user.
@@ -422,7 +1282,7 @@ type StreamUsersResponse struct {
 
 func (x *StreamUsersResponse) Reset() {
 	*x = StreamUsersResponse{}
-	mi := &file_users_v1_user_service_proto_msgTypes[7]
+	mi := &file_users_v1_user_service_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -434,7 +1294,7 @@ func (x *StreamUsersResponse) String() string {
 func (*StreamUsersResponse) ProtoMessage() {}
 
 func (x *StreamUsersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_users_v1_user_service_proto_msgTypes[7]
+	mi := &file_users_v1_user_service_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -447,7 +1307,7 @@ func (x *StreamUsersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamUsersResponse.ProtoReflect.Descriptor instead.
 func (*StreamUsersResponse) Descriptor() ([]byte, []int) {
-	return file_users_v1_user_service_proto_rawDescGZIP(), []int{7}
+	return file_users_v1_user_service_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *StreamUsersResponse) GetUser() *User {
@@ -461,7 +1321,7 @@ func (x *StreamUsersResponse) GetUser() *User {
 type CreateUsersRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The user. Required. Its rules are checked row by row, so that a row that breaks them fails alone and not the whole
-	// stream.
+	// stream. A row with validate_only fails.
 	User          *CreateUserRequest `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -469,7 +1329,7 @@ type CreateUsersRequest struct {
 
 func (x *CreateUsersRequest) Reset() {
 	*x = CreateUsersRequest{}
-	mi := &file_users_v1_user_service_proto_msgTypes[8]
+	mi := &file_users_v1_user_service_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -481,7 +1341,7 @@ func (x *CreateUsersRequest) String() string {
 func (*CreateUsersRequest) ProtoMessage() {}
 
 func (x *CreateUsersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_users_v1_user_service_proto_msgTypes[8]
+	mi := &file_users_v1_user_service_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -494,7 +1354,7 @@ func (x *CreateUsersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateUsersRequest.ProtoReflect.Descriptor instead.
 func (*CreateUsersRequest) Descriptor() ([]byte, []int) {
-	return file_users_v1_user_service_proto_rawDescGZIP(), []int{8}
+	return file_users_v1_user_service_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *CreateUsersRequest) GetUser() *CreateUserRequest {
@@ -520,7 +1380,7 @@ type CreateUsersResponse struct {
 
 func (x *CreateUsersResponse) Reset() {
 	*x = CreateUsersResponse{}
-	mi := &file_users_v1_user_service_proto_msgTypes[9]
+	mi := &file_users_v1_user_service_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -532,7 +1392,7 @@ func (x *CreateUsersResponse) String() string {
 func (*CreateUsersResponse) ProtoMessage() {}
 
 func (x *CreateUsersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_users_v1_user_service_proto_msgTypes[9]
+	mi := &file_users_v1_user_service_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -545,7 +1405,7 @@ func (x *CreateUsersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateUsersResponse.ProtoReflect.Descriptor instead.
 func (*CreateUsersResponse) Descriptor() ([]byte, []int) {
-	return file_users_v1_user_service_proto_rawDescGZIP(), []int{9}
+	return file_users_v1_user_service_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *CreateUsersResponse) GetCreatedCount() int32 {
@@ -582,7 +1442,7 @@ type CreateUsersFailure struct {
 
 func (x *CreateUsersFailure) Reset() {
 	*x = CreateUsersFailure{}
-	mi := &file_users_v1_user_service_proto_msgTypes[10]
+	mi := &file_users_v1_user_service_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -594,7 +1454,7 @@ func (x *CreateUsersFailure) String() string {
 func (*CreateUsersFailure) ProtoMessage() {}
 
 func (x *CreateUsersFailure) ProtoReflect() protoreflect.Message {
-	mi := &file_users_v1_user_service_proto_msgTypes[10]
+	mi := &file_users_v1_user_service_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -607,7 +1467,7 @@ func (x *CreateUsersFailure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateUsersFailure.ProtoReflect.Descriptor instead.
 func (*CreateUsersFailure) Descriptor() ([]byte, []int) {
-	return file_users_v1_user_service_proto_rawDescGZIP(), []int{10}
+	return file_users_v1_user_service_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *CreateUsersFailure) GetIndex() int32 {
@@ -624,40 +1484,361 @@ func (x *CreateUsersFailure) GetStatus() *status.Status {
 	return nil
 }
 
+// WatchUsersRequest says which changes to stream, and from where.
+type WatchUsersRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Which users, in the syntax of AIP-160, such as `state = ACTIVE AND labels.plan = "pro"`; docs/contract.md lists the fields.
+	// Empty means all. Up to 4096 characters, 64 comparisons and 16 levels.
+	Filter string `protobuf:"bytes,1,opt,name=filter,proto3" json:"filter,omitempty"`
+	// The token of the last response received for the same filter, up to 256 characters. Empty means from now on.
+	ResumeToken   string `protobuf:"bytes,2,opt,name=resume_token,json=resumeToken,proto3" json:"resume_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchUsersRequest) Reset() {
+	*x = WatchUsersRequest{}
+	mi := &file_users_v1_user_service_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchUsersRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchUsersRequest) ProtoMessage() {}
+
+func (x *WatchUsersRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_users_v1_user_service_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchUsersRequest.ProtoReflect.Descriptor instead.
+func (*WatchUsersRequest) Descriptor() ([]byte, []int) {
+	return file_users_v1_user_service_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *WatchUsersRequest) GetFilter() string {
+	if x != nil {
+		return x.Filter
+	}
+	return ""
+}
+
+func (x *WatchUsersRequest) GetResumeToken() string {
+	if x != nil {
+		return x.ResumeToken
+	}
+	return ""
+}
+
+// WatchUsersResponse carries one change, or none.
+type WatchUsersResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What happened. Unset in a response that only moves the resume point forward.
+	Event *UserEvent `protobuf:"bytes,1,opt,name=event,proto3,oneof" json:"event,omitempty"`
+	// The point right after this response.
+	ResumeToken   string `protobuf:"bytes,2,opt,name=resume_token,json=resumeToken,proto3" json:"resume_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchUsersResponse) Reset() {
+	*x = WatchUsersResponse{}
+	mi := &file_users_v1_user_service_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchUsersResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchUsersResponse) ProtoMessage() {}
+
+func (x *WatchUsersResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_users_v1_user_service_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchUsersResponse.ProtoReflect.Descriptor instead.
+func (*WatchUsersResponse) Descriptor() ([]byte, []int) {
+	return file_users_v1_user_service_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *WatchUsersResponse) GetEvent() *UserEvent {
+	if x != nil {
+		return x.Event
+	}
+	return nil
+}
+
+func (x *WatchUsersResponse) GetResumeToken() string {
+	if x != nil {
+		return x.ResumeToken
+	}
+	return ""
+}
+
+// ExportUserDataRequest names the user whose data to export.
+type ExportUserDataRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The user's id, a UUID. Required.
+	UserId        string `protobuf:"bytes,1,opt,name=user_id,json=userId,proto3" json:"user_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExportUserDataRequest) Reset() {
+	*x = ExportUserDataRequest{}
+	mi := &file_users_v1_user_service_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExportUserDataRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExportUserDataRequest) ProtoMessage() {}
+
+func (x *ExportUserDataRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_users_v1_user_service_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExportUserDataRequest.ProtoReflect.Descriptor instead.
+func (*ExportUserDataRequest) Descriptor() ([]byte, []int) {
+	return file_users_v1_user_service_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *ExportUserDataRequest) GetUserId() string {
+	if x != nil {
+		return x.UserId
+	}
+	return ""
+}
+
+// ExportUserDataResponse is one piece of what is kept.
+type ExportUserDataResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The piece.
+	//
+	// Types that are valid to be assigned to Data:
+	//
+	//	*ExportUserDataResponse_User
+	//	*ExportUserDataResponse_Event
+	Data          isExportUserDataResponse_Data `protobuf_oneof:"data"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExportUserDataResponse) Reset() {
+	*x = ExportUserDataResponse{}
+	mi := &file_users_v1_user_service_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExportUserDataResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExportUserDataResponse) ProtoMessage() {}
+
+func (x *ExportUserDataResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_users_v1_user_service_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExportUserDataResponse.ProtoReflect.Descriptor instead.
+func (*ExportUserDataResponse) Descriptor() ([]byte, []int) {
+	return file_users_v1_user_service_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *ExportUserDataResponse) GetData() isExportUserDataResponse_Data {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+func (x *ExportUserDataResponse) GetUser() *User {
+	if x != nil {
+		if x, ok := x.Data.(*ExportUserDataResponse_User); ok {
+			return x.User
+		}
+	}
+	return nil
+}
+
+func (x *ExportUserDataResponse) GetEvent() *UserEvent {
+	if x != nil {
+		if x, ok := x.Data.(*ExportUserDataResponse_Event); ok {
+			return x.Event
+		}
+	}
+	return nil
+}
+
+type isExportUserDataResponse_Data interface {
+	isExportUserDataResponse_Data()
+}
+
+type ExportUserDataResponse_User struct {
+	// The profile, which comes first.
+	User *User `protobuf:"bytes,1,opt,name=user,proto3,oneof"`
+}
+
+type ExportUserDataResponse_Event struct {
+	// A change of the user.
+	Event *UserEvent `protobuf:"bytes,2,opt,name=event,proto3,oneof"`
+}
+
+func (*ExportUserDataResponse_User) isExportUserDataResponse_Data() {}
+
+func (*ExportUserDataResponse_Event) isExportUserDataResponse_Data() {}
+
 var File_users_v1_user_service_proto protoreflect.FileDescriptor
 
 const file_users_v1_user_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1busers/v1/user_service.proto\x12\busers.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/rpc/status.proto\x1a\x16policy/v1/policy.proto\x1a\x13users/v1/user.proto\"\x8a\x03\n" +
+	"\x1busers/v1/user_service.proto\x12\busers.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a google/protobuf/field_mask.proto\x1a\x17google/rpc/status.proto\x1a\x16policy/v1/policy.proto\x1a\x13users/v1/user.proto\x1a\x19users/v1/user_event.proto\"\xcc\x05\n" +
 	"\x11CreateUserRequest\x12{\n" +
 	"\auser_id\x18\x01 \x01(\tBb\xbaH_\xd8\x01\x01rZ\x18$2V^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-7[0-9a-fA-F]{3}-[89abAB][0-9a-fA-F]{3}-[0-9a-fA-F]{12}$R\x06userId\x12 \n" +
 	"\x05email\x18\x02 \x01(\tB\n" +
-	"\xbaH\ar\x05\x18\xfe\x01`\x01R\x05email\x12G\n" +
+	"\xbaH\ar\x05\x10\x01\x18\xfe\x01R\x05email\x12G\n" +
 	"\fdisplay_name\x18\x03 \x01(\tB$\xbaH!r\x1f\x18d2\x1b^\\P{Cc}*[^\\s\\p{Cc}]\\P{Cc}*$R\vdisplayName\x121\n" +
 	"\n" +
 	"first_name\x18\x04 \x01(\tB\x12\xbaH\x0fr\r\x18d2\t^\\P{Cc}*$R\tfirstName\x12/\n" +
 	"\tlast_name\x18\x05 \x01(\tB\x12\xbaH\x0fr\r\x18d2\t^\\P{Cc}*$R\blastName\x12)\n" +
 	"\n" +
 	"request_id\x18\x06 \x01(\tB\n" +
-	"\xbaH\ar\x05\x18$\xb0\x01\x01R\trequestId\"8\n" +
+	"\xbaH\ar\x05\x18$\xb0\x01\x01R\trequestId\x12\x85\x01\n" +
+	"\x06labels\x18\a \x03(\v2'.users.v1.CreateUserRequest.LabelsEntryBD\xbaHA\x9a\x01>\x10@\"(r&\x18?2\"^[a-z]([a-z0-9_-]{0,61}[a-z0-9])?$*\x10r\x0e\x18\xff\x012\t^\\P{Cc}*$R\x06labels\x120\n" +
+	"\aaddress\x18\b \x01(\v2\x11.users.v1.AddressH\x00R\aaddress\x88\x01\x01\x12\x1a\n" +
+	"\bverified\x18\t \x01(\bR\bverified\x12#\n" +
+	"\rvalidate_only\x18\n" +
+	" \x01(\bR\fvalidateOnly\x1a9\n" +
+	"\vLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\n" +
+	"\n" +
+	"\b_address\"8\n" +
 	"\x12CreateUserResponse\x12\"\n" +
 	"\x04user\x18\x01 \x01(\v2\x0e.users.v1.UserR\x04user\"5\n" +
 	"\x0eGetUserRequest\x12#\n" +
 	"\auser_id\x18\x01 \x01(\tB\n" +
 	"\xbaH\ar\x05\x18$\xb0\x01\x01R\x06userId\"5\n" +
 	"\x0fGetUserResponse\x12\"\n" +
-	"\x04user\x18\x01 \x01(\v2\x0e.users.v1.UserR\x04user\"d\n" +
+	"\x04user\x18\x01 \x01(\v2\x0e.users.v1.UserR\x04user\"I\n" +
+	"\x14BatchGetUsersRequest\x121\n" +
+	"\buser_ids\x18\x01 \x03(\tB\x16\xbaH\x13\x92\x01\x10\b\x01\x10\xe8\a\x18\x01\"\ar\x05\x18$\xb0\x01\x01R\auserIds\"g\n" +
+	"\x15BatchGetUsersResponse\x12$\n" +
+	"\x05users\x18\x01 \x03(\v2\x0e.users.v1.UserR\x05users\x12(\n" +
+	"\x10missing_user_ids\x18\x02 \x03(\tR\x0emissingUserIds\"\xae\x03\n" +
+	"\x11UpdateUserRequest\x12k\n" +
+	"\x04user\x18\x01 \x01(\v2\x0e.users.v1.UserBG\xbaHD\xba\x01>\n" +
+	"\x13update_user.user_id\x12\x13user_id is required\x1a\x12this.user_id != ''\xc8\x01\x01R\x04user\x12\xdb\x01\n" +
+	"\vupdate_mask\x18\x02 \x01(\v2\x1a.google.protobuf.FieldMaskB\x9d\x01\xbaH\x99\x01\xba\x01\x92\x01\n" +
+	"\x11update_mask.paths\x12&1 to 100 paths of up to 128 characters\x1aUsize(this.paths) >= 1 && size(this.paths) <= 100 && this.paths.all(p, size(p) <= 128)\xc8\x01\x01R\n" +
+	"updateMask\x12)\n" +
+	"\n" +
+	"request_id\x18\x03 \x01(\tB\n" +
+	"\xbaH\ar\x05\x18$\xb0\x01\x01R\trequestId\x12#\n" +
+	"\rvalidate_only\x18\x04 \x01(\bR\fvalidateOnly\"8\n" +
+	"\x12UpdateUserResponse\x12\"\n" +
+	"\x04user\x18\x01 \x01(\v2\x0e.users.v1.UserR\x04user\"\x81\x01\n" +
+	"\x12DisableUserRequest\x12#\n" +
+	"\auser_id\x18\x01 \x01(\tB\n" +
+	"\xbaH\ar\x05\x18$\xb0\x01\x01R\x06userId\x12)\n" +
+	"\n" +
+	"request_id\x18\x02 \x01(\tB\n" +
+	"\xbaH\ar\x05\x18$\xb0\x01\x01R\trequestId\x12\x1b\n" +
+	"\x04etag\x18\x03 \x01(\tB\a\xbaH\x04r\x02\x18@R\x04etag\"9\n" +
+	"\x13DisableUserResponse\x12\"\n" +
+	"\x04user\x18\x01 \x01(\v2\x0e.users.v1.UserR\x04user\"\x80\x01\n" +
+	"\x11EnableUserRequest\x12#\n" +
+	"\auser_id\x18\x01 \x01(\tB\n" +
+	"\xbaH\ar\x05\x18$\xb0\x01\x01R\x06userId\x12)\n" +
+	"\n" +
+	"request_id\x18\x02 \x01(\tB\n" +
+	"\xbaH\ar\x05\x18$\xb0\x01\x01R\trequestId\x12\x1b\n" +
+	"\x04etag\x18\x03 \x01(\tB\a\xbaH\x04r\x02\x18@R\x04etag\"8\n" +
+	"\x12EnableUserResponse\x12\"\n" +
+	"\x04user\x18\x01 \x01(\v2\x0e.users.v1.UserR\x04user\"\x80\x01\n" +
+	"\x11DeleteUserRequest\x12#\n" +
+	"\auser_id\x18\x01 \x01(\tB\n" +
+	"\xbaH\ar\x05\x18$\xb0\x01\x01R\x06userId\x12)\n" +
+	"\n" +
+	"request_id\x18\x02 \x01(\tB\n" +
+	"\xbaH\ar\x05\x18$\xb0\x01\x01R\trequestId\x12\x1b\n" +
+	"\x04etag\x18\x03 \x01(\tB\a\xbaH\x04r\x02\x18@R\x04etag\"8\n" +
+	"\x12DeleteUserResponse\x12\"\n" +
+	"\x04user\x18\x01 \x01(\v2\x0e.users.v1.UserR\x04user\"\x82\x01\n" +
+	"\x13UndeleteUserRequest\x12#\n" +
+	"\auser_id\x18\x01 \x01(\tB\n" +
+	"\xbaH\ar\x05\x18$\xb0\x01\x01R\x06userId\x12)\n" +
+	"\n" +
+	"request_id\x18\x02 \x01(\tB\n" +
+	"\xbaH\ar\x05\x18$\xb0\x01\x01R\trequestId\x12\x1b\n" +
+	"\x04etag\x18\x03 \x01(\tB\a\xbaH\x04r\x02\x18@R\x04etag\":\n" +
+	"\x14UndeleteUserResponse\x12\"\n" +
+	"\x04user\x18\x01 \x01(\v2\x0e.users.v1.UserR\x04user\"b\n" +
+	"\x10EraseUserRequest\x12#\n" +
+	"\auser_id\x18\x01 \x01(\tB\n" +
+	"\xbaH\ar\x05\x18$\xb0\x01\x01R\x06userId\x12)\n" +
+	"\n" +
+	"request_id\x18\x02 \x01(\tB\n" +
+	"\xbaH\ar\x05\x18$\xb0\x01\x01R\trequestId\"7\n" +
+	"\x11EraseUserResponse\x12\"\n" +
+	"\x04user\x18\x01 \x01(\v2\x0e.users.v1.UserR\x04user\"\xce\x01\n" +
 	"\x10ListUsersRequest\x12'\n" +
 	"\tpage_size\x18\x01 \x01(\x05B\n" +
 	"\xbaH\a\x1a\x05\x18\xe8\a(\x00R\bpageSize\x12'\n" +
 	"\n" +
-	"page_token\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x02R\tpageToken\"\x80\x01\n" +
+	"page_token\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\tpageToken\x12 \n" +
+	"\x06filter\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80 R\x06filter\x12#\n" +
+	"\border_by\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\aorderBy\x12!\n" +
+	"\fshow_deleted\x18\x05 \x01(\bR\vshowDeleted\"\xb2\x01\n" +
 	"\x11ListUsersResponse\x12$\n" +
 	"\x05users\x18\x01 \x03(\v2\x0e.users.v1.UserR\x05users\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12\x1d\n" +
 	"\n" +
-	"total_size\x18\x03 \x01(\x05R\ttotalSize\"\x14\n" +
-	"\x12StreamUsersRequest\"9\n" +
+	"total_size\x18\x03 \x01(\x05R\ttotalSize\x120\n" +
+	"\x14total_size_estimated\x18\x04 \x01(\bR\x12totalSizeEstimated\"Y\n" +
+	"\x12StreamUsersRequest\x12 \n" +
+	"\x06filter\x18\x01 \x01(\tB\b\xbaH\x05r\x03\x18\x80 R\x06filter\x12!\n" +
+	"\fshow_deleted\x18\x02 \x01(\bR\vshowDeleted\"9\n" +
 	"\x13StreamUsersResponse\x12\"\n" +
 	"\x04user\x18\x01 \x01(\v2\x0e.users.v1.UserR\x04user\"M\n" +
 	"\x12CreateUsersRequest\x127\n" +
@@ -668,7 +1849,21 @@ const file_users_v1_user_service_proto_rawDesc = "" +
 	"\bfailures\x18\x03 \x03(\v2\x1c.users.v1.CreateUsersFailureR\bfailures\"V\n" +
 	"\x12CreateUsersFailure\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x05R\x05index\x12*\n" +
-	"\x06status\x18\x02 \x01(\v2\x12.google.rpc.StatusR\x06status2\x96\x05\n" +
+	"\x06status\x18\x02 \x01(\v2\x12.google.rpc.StatusR\x06status\"b\n" +
+	"\x11WatchUsersRequest\x12 \n" +
+	"\x06filter\x18\x01 \x01(\tB\b\xbaH\x05r\x03\x18\x80 R\x06filter\x12+\n" +
+	"\fresume_token\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x02R\vresumeToken\"q\n" +
+	"\x12WatchUsersResponse\x12.\n" +
+	"\x05event\x18\x01 \x01(\v2\x13.users.v1.UserEventH\x00R\x05event\x88\x01\x01\x12!\n" +
+	"\fresume_token\x18\x02 \x01(\tR\vresumeTokenB\b\n" +
+	"\x06_event\"<\n" +
+	"\x15ExportUserDataRequest\x12#\n" +
+	"\auser_id\x18\x01 \x01(\tB\n" +
+	"\xbaH\ar\x05\x18$\xb0\x01\x01R\x06userId\"s\n" +
+	"\x16ExportUserDataResponse\x12$\n" +
+	"\x04user\x18\x01 \x01(\v2\x0e.users.v1.UserH\x00R\x04user\x12+\n" +
+	"\x05event\x18\x02 \x01(\v2\x13.users.v1.UserEventH\x00R\x05eventB\x06\n" +
+	"\x04data2\x9b\x10\n" +
 	"\vUserService\x12\x89\x01\n" +
 	"\n" +
 	"CreateUser\x12\x1b.users.v1.CreateUserRequest\x1a\x1c.users.v1.CreateUserResponse\"@\xc2\xf3\x18%\n" +
@@ -677,13 +1872,46 @@ const file_users_v1_user_service_proto_rawDesc = "" +
 	"\aGetUser\x12\x18.users.v1.GetUserRequest\x1a\x19.users.v1.GetUserResponse\"R\xc2\xf3\x180\n" +
 	"\x02\x02\x03\x12\n" +
 	"users.read\"\x16\n" +
-	"\auser_id\x12\vusers.admin*\x02\b\x022\x02\b\x04\x82\xd3\xe4\x93\x02\x15\x12\x13/v1/users/{user_id}\x90\x02\x01\x12w\n" +
+	"\auser_id\x12\vusers.admin*\x02\b\x022\x02\b\x04\x82\xd3\xe4\x93\x02\x15\x12\x13/v1/users/{user_id}\x90\x02\x01\x12\x8c\x01\n" +
+	"\rBatchGetUsers\x12\x1e.users.v1.BatchGetUsersRequest\x1a\x1f.users.v1.BatchGetUsersResponse\":\xc2\xf3\x18\x19\n" +
+	"\x02\x02\x03\x12\vusers.admin*\x02\b\x052\x02\b\x04\x82\xd3\xe4\x93\x02\x14\x12\x12/v1/users:batchGet\x90\x02\x01\x12\xb5\x01\n" +
+	"\n" +
+	"UpdateUser\x12\x1b.users.v1.UpdateUserRequest\x1a\x1c.users.v1.UpdateUserResponse\"l\xc2\xf3\x18B\n" +
+	"\x02\x02\x03\x12\vusers.write\"\x1b\n" +
+	"\fuser.user_id\x12\vusers.admin*\x02\b\x052\x02\b\x04B\n" +
+	"request_id\x82\xd3\xe4\x93\x02\x1d:\x01*2\x18/v1/users/{user.user_id}\x90\x02\x02\x12\x9e\x01\n" +
+	"\vDisableUser\x12\x1c.users.v1.DisableUserRequest\x1a\x1d.users.v1.DisableUserResponse\"R\xc2\xf3\x18%\n" +
+	"\x02\x02\x03\x12\vusers.admin*\x02\b\x052\x02\b\x04B\n" +
+	"request_id\x82\xd3\xe4\x93\x02 :\x01*\"\x1b/v1/users/{user_id}:disable\x90\x02\x02\x12\x9a\x01\n" +
+	"\n" +
+	"EnableUser\x12\x1b.users.v1.EnableUserRequest\x1a\x1c.users.v1.EnableUserResponse\"Q\xc2\xf3\x18%\n" +
+	"\x02\x02\x03\x12\vusers.admin*\x02\b\x052\x02\b\x04B\n" +
+	"request_id\x82\xd3\xe4\x93\x02\x1f:\x01*\"\x1a/v1/users/{user_id}:enable\x90\x02\x02\x12\xa8\x01\n" +
+	"\n" +
+	"DeleteUser\x12\x1b.users.v1.DeleteUserRequest\x1a\x1c.users.v1.DeleteUserResponse\"_\xc2\xf3\x18=\n" +
+	"\x02\x02\x03\x12\vusers.write\"\x16\n" +
+	"\auser_id\x12\vusers.admin*\x02\b\x052\x02\b\x04B\n" +
+	"request_id\x82\xd3\xe4\x93\x02\x15*\x13/v1/users/{user_id}\x90\x02\x02\x12\xa2\x01\n" +
+	"\fUndeleteUser\x12\x1d.users.v1.UndeleteUserRequest\x1a\x1e.users.v1.UndeleteUserResponse\"S\xc2\xf3\x18%\n" +
+	"\x02\x02\x03\x12\vusers.admin*\x02\b\x052\x02\b\x04B\n" +
+	"request_id\x82\xd3\xe4\x93\x02!:\x01*\"\x1c/v1/users/{user_id}:undelete\x90\x02\x02\x12\xae\x01\n" +
+	"\tEraseUser\x12\x1a.users.v1.EraseUserRequest\x1a\x1b.users.v1.EraseUserResponse\"h\xc2\xf3\x18=\n" +
+	"\x02\x02\x03\x12\vusers.write\"\x16\n" +
+	"\auser_id\x12\vusers.admin*\x02\b\x052\x02\b\x04B\n" +
+	"request_id\x82\xd3\xe4\x93\x02\x1e:\x01*\"\x19/v1/users/{user_id}:erase\x90\x02\x02\x12w\n" +
 	"\tListUsers\x12\x1a.users.v1.ListUsersRequest\x1a\x1b.users.v1.ListUsersResponse\"1\xc2\xf3\x18\x19\n" +
 	"\x02\x02\x03\x12\vusers.admin*\x02\b\x052\x02\b\x04\x82\xd3\xe4\x93\x02\v\x12\t/v1/users\x90\x02\x01\x12o\n" +
 	"\vStreamUsers\x12\x1c.users.v1.StreamUsersRequest\x1a\x1d.users.v1.StreamUsersResponse\"!\xc2\xf3\x18\x1a\n" +
 	"\x02\x02\x03\x12\vusers.admin*\x03\b\xd8\x042\x02\b\x04\x90\x02\x010\x01\x12|\n" +
 	"\vCreateUsers\x12\x1c.users.v1.CreateUsersRequest\x1a\x1d.users.v1.CreateUsersResponse\".\xc2\xf3\x18'\n" +
-	"\x02\x02\x03\x12\vusers.admin*\x03\b\xd8\x04B\x0fuser.request_id\x90\x02\x02(\x01B\x9d\x01\n" +
+	"\x02\x02\x03\x12\vusers.admin*\x03\b\xd8\x04B\x0fuser.request_id\x90\x02\x02(\x01\x12l\n" +
+	"\n" +
+	"WatchUsers\x12\x1b.users.v1.WatchUsersRequest\x1a\x1c.users.v1.WatchUsersResponse\"!\xc2\xf3\x18\x1a\n" +
+	"\x02\x02\x03\x12\vusers.admin*\x03\b\x90\x1c2\x02\b\x04\x90\x02\x010\x01\x12\x8e\x01\n" +
+	"\x0eExportUserData\x12\x1f.users.v1.ExportUserDataRequest\x1a .users.v1.ExportUserDataResponse\"7\xc2\xf3\x180\n" +
+	"\x02\x02\x03\x12\n" +
+	"users.read\"\x16\n" +
+	"\auser_id\x12\vusers.admin*\x02\b<2\x02\b\x04\x90\x02\x010\x01B\x9d\x01\n" +
 	"\fcom.users.v1B\x10UserServiceProtoP\x01Z:github.com/concordat-dev/concordat/gen/go/users/v1;usersv1\xa2\x02\x03UXX\xaa\x02\bUsers.V1\xca\x02\bUsers\\V1\xe2\x02\x14Users\\V1\\GPBMetadata\xea\x02\tUsers::V1b\x06proto3"
 
 var (
@@ -698,45 +1926,99 @@ func file_users_v1_user_service_proto_rawDescGZIP() []byte {
 	return file_users_v1_user_service_proto_rawDescData
 }
 
-var file_users_v1_user_service_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_users_v1_user_service_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
 var file_users_v1_user_service_proto_goTypes = []any{
-	(*CreateUserRequest)(nil),   // 0: users.v1.CreateUserRequest
-	(*CreateUserResponse)(nil),  // 1: users.v1.CreateUserResponse
-	(*GetUserRequest)(nil),      // 2: users.v1.GetUserRequest
-	(*GetUserResponse)(nil),     // 3: users.v1.GetUserResponse
-	(*ListUsersRequest)(nil),    // 4: users.v1.ListUsersRequest
-	(*ListUsersResponse)(nil),   // 5: users.v1.ListUsersResponse
-	(*StreamUsersRequest)(nil),  // 6: users.v1.StreamUsersRequest
-	(*StreamUsersResponse)(nil), // 7: users.v1.StreamUsersResponse
-	(*CreateUsersRequest)(nil),  // 8: users.v1.CreateUsersRequest
-	(*CreateUsersResponse)(nil), // 9: users.v1.CreateUsersResponse
-	(*CreateUsersFailure)(nil),  // 10: users.v1.CreateUsersFailure
-	(*User)(nil),                // 11: users.v1.User
-	(*status.Status)(nil),       // 12: google.rpc.Status
+	(*CreateUserRequest)(nil),      // 0: users.v1.CreateUserRequest
+	(*CreateUserResponse)(nil),     // 1: users.v1.CreateUserResponse
+	(*GetUserRequest)(nil),         // 2: users.v1.GetUserRequest
+	(*GetUserResponse)(nil),        // 3: users.v1.GetUserResponse
+	(*BatchGetUsersRequest)(nil),   // 4: users.v1.BatchGetUsersRequest
+	(*BatchGetUsersResponse)(nil),  // 5: users.v1.BatchGetUsersResponse
+	(*UpdateUserRequest)(nil),      // 6: users.v1.UpdateUserRequest
+	(*UpdateUserResponse)(nil),     // 7: users.v1.UpdateUserResponse
+	(*DisableUserRequest)(nil),     // 8: users.v1.DisableUserRequest
+	(*DisableUserResponse)(nil),    // 9: users.v1.DisableUserResponse
+	(*EnableUserRequest)(nil),      // 10: users.v1.EnableUserRequest
+	(*EnableUserResponse)(nil),     // 11: users.v1.EnableUserResponse
+	(*DeleteUserRequest)(nil),      // 12: users.v1.DeleteUserRequest
+	(*DeleteUserResponse)(nil),     // 13: users.v1.DeleteUserResponse
+	(*UndeleteUserRequest)(nil),    // 14: users.v1.UndeleteUserRequest
+	(*UndeleteUserResponse)(nil),   // 15: users.v1.UndeleteUserResponse
+	(*EraseUserRequest)(nil),       // 16: users.v1.EraseUserRequest
+	(*EraseUserResponse)(nil),      // 17: users.v1.EraseUserResponse
+	(*ListUsersRequest)(nil),       // 18: users.v1.ListUsersRequest
+	(*ListUsersResponse)(nil),      // 19: users.v1.ListUsersResponse
+	(*StreamUsersRequest)(nil),     // 20: users.v1.StreamUsersRequest
+	(*StreamUsersResponse)(nil),    // 21: users.v1.StreamUsersResponse
+	(*CreateUsersRequest)(nil),     // 22: users.v1.CreateUsersRequest
+	(*CreateUsersResponse)(nil),    // 23: users.v1.CreateUsersResponse
+	(*CreateUsersFailure)(nil),     // 24: users.v1.CreateUsersFailure
+	(*WatchUsersRequest)(nil),      // 25: users.v1.WatchUsersRequest
+	(*WatchUsersResponse)(nil),     // 26: users.v1.WatchUsersResponse
+	(*ExportUserDataRequest)(nil),  // 27: users.v1.ExportUserDataRequest
+	(*ExportUserDataResponse)(nil), // 28: users.v1.ExportUserDataResponse
+	nil,                            // 29: users.v1.CreateUserRequest.LabelsEntry
+	(*Address)(nil),                // 30: users.v1.Address
+	(*User)(nil),                   // 31: users.v1.User
+	(*fieldmaskpb.FieldMask)(nil),  // 32: google.protobuf.FieldMask
+	(*status.Status)(nil),          // 33: google.rpc.Status
+	(*UserEvent)(nil),              // 34: users.v1.UserEvent
 }
 var file_users_v1_user_service_proto_depIdxs = []int32{
-	11, // 0: users.v1.CreateUserResponse.user:type_name -> users.v1.User
-	11, // 1: users.v1.GetUserResponse.user:type_name -> users.v1.User
-	11, // 2: users.v1.ListUsersResponse.users:type_name -> users.v1.User
-	11, // 3: users.v1.StreamUsersResponse.user:type_name -> users.v1.User
-	0,  // 4: users.v1.CreateUsersRequest.user:type_name -> users.v1.CreateUserRequest
-	10, // 5: users.v1.CreateUsersResponse.failures:type_name -> users.v1.CreateUsersFailure
-	12, // 6: users.v1.CreateUsersFailure.status:type_name -> google.rpc.Status
-	0,  // 7: users.v1.UserService.CreateUser:input_type -> users.v1.CreateUserRequest
-	2,  // 8: users.v1.UserService.GetUser:input_type -> users.v1.GetUserRequest
-	4,  // 9: users.v1.UserService.ListUsers:input_type -> users.v1.ListUsersRequest
-	6,  // 10: users.v1.UserService.StreamUsers:input_type -> users.v1.StreamUsersRequest
-	8,  // 11: users.v1.UserService.CreateUsers:input_type -> users.v1.CreateUsersRequest
-	1,  // 12: users.v1.UserService.CreateUser:output_type -> users.v1.CreateUserResponse
-	3,  // 13: users.v1.UserService.GetUser:output_type -> users.v1.GetUserResponse
-	5,  // 14: users.v1.UserService.ListUsers:output_type -> users.v1.ListUsersResponse
-	7,  // 15: users.v1.UserService.StreamUsers:output_type -> users.v1.StreamUsersResponse
-	9,  // 16: users.v1.UserService.CreateUsers:output_type -> users.v1.CreateUsersResponse
-	12, // [12:17] is the sub-list for method output_type
-	7,  // [7:12] is the sub-list for method input_type
-	7,  // [7:7] is the sub-list for extension type_name
-	7,  // [7:7] is the sub-list for extension extendee
-	0,  // [0:7] is the sub-list for field type_name
+	29, // 0: users.v1.CreateUserRequest.labels:type_name -> users.v1.CreateUserRequest.LabelsEntry
+	30, // 1: users.v1.CreateUserRequest.address:type_name -> users.v1.Address
+	31, // 2: users.v1.CreateUserResponse.user:type_name -> users.v1.User
+	31, // 3: users.v1.GetUserResponse.user:type_name -> users.v1.User
+	31, // 4: users.v1.BatchGetUsersResponse.users:type_name -> users.v1.User
+	31, // 5: users.v1.UpdateUserRequest.user:type_name -> users.v1.User
+	32, // 6: users.v1.UpdateUserRequest.update_mask:type_name -> google.protobuf.FieldMask
+	31, // 7: users.v1.UpdateUserResponse.user:type_name -> users.v1.User
+	31, // 8: users.v1.DisableUserResponse.user:type_name -> users.v1.User
+	31, // 9: users.v1.EnableUserResponse.user:type_name -> users.v1.User
+	31, // 10: users.v1.DeleteUserResponse.user:type_name -> users.v1.User
+	31, // 11: users.v1.UndeleteUserResponse.user:type_name -> users.v1.User
+	31, // 12: users.v1.EraseUserResponse.user:type_name -> users.v1.User
+	31, // 13: users.v1.ListUsersResponse.users:type_name -> users.v1.User
+	31, // 14: users.v1.StreamUsersResponse.user:type_name -> users.v1.User
+	0,  // 15: users.v1.CreateUsersRequest.user:type_name -> users.v1.CreateUserRequest
+	24, // 16: users.v1.CreateUsersResponse.failures:type_name -> users.v1.CreateUsersFailure
+	33, // 17: users.v1.CreateUsersFailure.status:type_name -> google.rpc.Status
+	34, // 18: users.v1.WatchUsersResponse.event:type_name -> users.v1.UserEvent
+	31, // 19: users.v1.ExportUserDataResponse.user:type_name -> users.v1.User
+	34, // 20: users.v1.ExportUserDataResponse.event:type_name -> users.v1.UserEvent
+	0,  // 21: users.v1.UserService.CreateUser:input_type -> users.v1.CreateUserRequest
+	2,  // 22: users.v1.UserService.GetUser:input_type -> users.v1.GetUserRequest
+	4,  // 23: users.v1.UserService.BatchGetUsers:input_type -> users.v1.BatchGetUsersRequest
+	6,  // 24: users.v1.UserService.UpdateUser:input_type -> users.v1.UpdateUserRequest
+	8,  // 25: users.v1.UserService.DisableUser:input_type -> users.v1.DisableUserRequest
+	10, // 26: users.v1.UserService.EnableUser:input_type -> users.v1.EnableUserRequest
+	12, // 27: users.v1.UserService.DeleteUser:input_type -> users.v1.DeleteUserRequest
+	14, // 28: users.v1.UserService.UndeleteUser:input_type -> users.v1.UndeleteUserRequest
+	16, // 29: users.v1.UserService.EraseUser:input_type -> users.v1.EraseUserRequest
+	18, // 30: users.v1.UserService.ListUsers:input_type -> users.v1.ListUsersRequest
+	20, // 31: users.v1.UserService.StreamUsers:input_type -> users.v1.StreamUsersRequest
+	22, // 32: users.v1.UserService.CreateUsers:input_type -> users.v1.CreateUsersRequest
+	25, // 33: users.v1.UserService.WatchUsers:input_type -> users.v1.WatchUsersRequest
+	27, // 34: users.v1.UserService.ExportUserData:input_type -> users.v1.ExportUserDataRequest
+	1,  // 35: users.v1.UserService.CreateUser:output_type -> users.v1.CreateUserResponse
+	3,  // 36: users.v1.UserService.GetUser:output_type -> users.v1.GetUserResponse
+	5,  // 37: users.v1.UserService.BatchGetUsers:output_type -> users.v1.BatchGetUsersResponse
+	7,  // 38: users.v1.UserService.UpdateUser:output_type -> users.v1.UpdateUserResponse
+	9,  // 39: users.v1.UserService.DisableUser:output_type -> users.v1.DisableUserResponse
+	11, // 40: users.v1.UserService.EnableUser:output_type -> users.v1.EnableUserResponse
+	13, // 41: users.v1.UserService.DeleteUser:output_type -> users.v1.DeleteUserResponse
+	15, // 42: users.v1.UserService.UndeleteUser:output_type -> users.v1.UndeleteUserResponse
+	17, // 43: users.v1.UserService.EraseUser:output_type -> users.v1.EraseUserResponse
+	19, // 44: users.v1.UserService.ListUsers:output_type -> users.v1.ListUsersResponse
+	21, // 45: users.v1.UserService.StreamUsers:output_type -> users.v1.StreamUsersResponse
+	23, // 46: users.v1.UserService.CreateUsers:output_type -> users.v1.CreateUsersResponse
+	26, // 47: users.v1.UserService.WatchUsers:output_type -> users.v1.WatchUsersResponse
+	28, // 48: users.v1.UserService.ExportUserData:output_type -> users.v1.ExportUserDataResponse
+	35, // [35:49] is the sub-list for method output_type
+	21, // [21:35] is the sub-list for method input_type
+	21, // [21:21] is the sub-list for extension type_name
+	21, // [21:21] is the sub-list for extension extendee
+	0,  // [0:21] is the sub-list for field type_name
 }
 
 func init() { file_users_v1_user_service_proto_init() }
@@ -745,13 +2027,20 @@ func file_users_v1_user_service_proto_init() {
 		return
 	}
 	file_users_v1_user_proto_init()
+	file_users_v1_user_event_proto_init()
+	file_users_v1_user_service_proto_msgTypes[0].OneofWrappers = []any{}
+	file_users_v1_user_service_proto_msgTypes[26].OneofWrappers = []any{}
+	file_users_v1_user_service_proto_msgTypes[28].OneofWrappers = []any{
+		(*ExportUserDataResponse_User)(nil),
+		(*ExportUserDataResponse_Event)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_users_v1_user_service_proto_rawDesc), len(file_users_v1_user_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   11,
+			NumMessages:   30,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -19,11 +19,20 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	UserService_CreateUser_FullMethodName  = "/users.v1.UserService/CreateUser"
-	UserService_GetUser_FullMethodName     = "/users.v1.UserService/GetUser"
-	UserService_ListUsers_FullMethodName   = "/users.v1.UserService/ListUsers"
-	UserService_StreamUsers_FullMethodName = "/users.v1.UserService/StreamUsers"
-	UserService_CreateUsers_FullMethodName = "/users.v1.UserService/CreateUsers"
+	UserService_CreateUser_FullMethodName     = "/users.v1.UserService/CreateUser"
+	UserService_GetUser_FullMethodName        = "/users.v1.UserService/GetUser"
+	UserService_BatchGetUsers_FullMethodName  = "/users.v1.UserService/BatchGetUsers"
+	UserService_UpdateUser_FullMethodName     = "/users.v1.UserService/UpdateUser"
+	UserService_DisableUser_FullMethodName    = "/users.v1.UserService/DisableUser"
+	UserService_EnableUser_FullMethodName     = "/users.v1.UserService/EnableUser"
+	UserService_DeleteUser_FullMethodName     = "/users.v1.UserService/DeleteUser"
+	UserService_UndeleteUser_FullMethodName   = "/users.v1.UserService/UndeleteUser"
+	UserService_EraseUser_FullMethodName      = "/users.v1.UserService/EraseUser"
+	UserService_ListUsers_FullMethodName      = "/users.v1.UserService/ListUsers"
+	UserService_StreamUsers_FullMethodName    = "/users.v1.UserService/StreamUsers"
+	UserService_CreateUsers_FullMethodName    = "/users.v1.UserService/CreateUsers"
+	UserService_WatchUsers_FullMethodName     = "/users.v1.UserService/WatchUsers"
+	UserService_ExportUserData_FullMethodName = "/users.v1.UserService/ExportUserData"
 )
 
 // UserServiceClient is the client API for UserService service.
@@ -34,22 +43,67 @@ const (
 type UserServiceClient interface {
 	// Makes a user. Safe to repeat with the same request_id: the second call answers with the user that the first made.
 	//
-	// Errors: ALREADY_EXISTS EMAIL_TAKEN, USER_ID_TAKEN; FAILED_PRECONDITION REQUEST_ID_REUSED.
+	// Errors: INVALID_ARGUMENT EMAIL_INVALID; ALREADY_EXISTS EMAIL_TAKEN, USER_ID_TAKEN; FAILED_PRECONDITION REQUEST_ID_REUSED.
 	CreateUser(ctx context.Context, in *CreateUserRequest, opts ...grpc.CallOption) (*CreateUserResponse, error)
-	// Returns a user.
+	// Returns a user, deleted ones included.
 	//
 	// Errors: NOT_FOUND USER_NOT_FOUND.
 	GetUser(ctx context.Context, in *GetUserRequest, opts ...grpc.CallOption) (*GetUserResponse, error)
-	// Lists users, oldest first, in pages. A user who is there from the first page to the last appears exactly once.
+	// Returns users by their ids, in the order of the ids, and the ids that nobody has. Deleted users are included.
+	BatchGetUsers(ctx context.Context, in *BatchGetUsersRequest, opts ...grpc.CallOption) (*BatchGetUsersResponse, error)
+	// Changes the fields of a user that the mask names (AIP-134). Safe to repeat with the same request_id.
 	//
-	// Errors: INVALID_ARGUMENT policy.v1 PAGE_TOKEN_INVALID.
+	// Errors: NOT_FOUND USER_NOT_FOUND; INVALID_ARGUMENT EMAIL_INVALID, UPDATE_MASK_INVALID; ALREADY_EXISTS EMAIL_TAKEN; ABORTED
+	// ETAG_MISMATCH; FAILED_PRECONDITION USER_DELETED, USER_ERASED, REQUEST_ID_REUSED; PERMISSION_DENIED FIELD_NOT_YOURS.
+	UpdateUser(ctx context.Context, in *UpdateUserRequest, opts ...grpc.CallOption) (*UpdateUserResponse, error)
+	// Disables a user who is active. A user who is disabled already stays so.
+	//
+	// Errors: NOT_FOUND USER_NOT_FOUND; ABORTED ETAG_MISMATCH; FAILED_PRECONDITION USER_DELETED, USER_ERASED, REQUEST_ID_REUSED.
+	DisableUser(ctx context.Context, in *DisableUserRequest, opts ...grpc.CallOption) (*DisableUserResponse, error)
+	// Enables a user who is disabled. A user who is active already stays so.
+	//
+	// Errors: NOT_FOUND USER_NOT_FOUND; ABORTED ETAG_MISMATCH; FAILED_PRECONDITION USER_DELETED, USER_ERASED, REQUEST_ID_REUSED.
+	EnableUser(ctx context.Context, in *EnableUserRequest, opts ...grpc.CallOption) (*EnableUserResponse, error)
+	// Deletes a user: it is no longer listed, keeps its email, and can be brought back until its purge_at, when it is erased
+	// (AIP-164). A user who is deleted already stays so.
+	//
+	// Errors: NOT_FOUND USER_NOT_FOUND; ABORTED ETAG_MISMATCH; FAILED_PRECONDITION USER_ERASED, REQUEST_ID_REUSED.
+	DeleteUser(ctx context.Context, in *DeleteUserRequest, opts ...grpc.CallOption) (*DeleteUserResponse, error)
+	// Brings a deleted user back, in the state that it had before (AIP-164). A user who is not deleted stays as it is.
+	//
+	// Errors: NOT_FOUND USER_NOT_FOUND; ABORTED ETAG_MISMATCH; FAILED_PRECONDITION USER_ERASED, REQUEST_ID_REUSED.
+	UndeleteUser(ctx context.Context, in *UndeleteUserRequest, opts ...grpc.CallOption) (*UndeleteUserResponse, error)
+	// Removes everything personal of a user now and for good (GDPR article 17), from the profile and from the events that tell of
+	// it, and frees the email. What stays is an anonymous tombstone, and an event that tells whoever else keeps data of this user.
+	// A user who is erased already stays so.
+	//
+	// Errors: NOT_FOUND USER_NOT_FOUND; FAILED_PRECONDITION REQUEST_ID_REUSED.
+	EraseUser(ctx context.Context, in *EraseUserRequest, opts ...grpc.CallOption) (*EraseUserResponse, error)
+	// Lists users in pages. A user who is there, and matches, from the first page to the last appears exactly once, whatever else is
+	// made, changed or deleted meanwhile, as long as what the users are ordered by does not change.
+	//
+	// Errors: INVALID_ARGUMENT FILTER_INVALID, ORDER_BY_INVALID; policy.v1 PAGE_TOKEN_INVALID.
 	ListUsers(ctx context.Context, in *ListUsersRequest, opts ...grpc.CallOption) (*ListUsersResponse, error)
-	// Streams every user, oldest first, as they are when the stream begins.
+	// Streams every user who matches, oldest first, as they are at one moment, right after the stream began: a snapshot.
+	//
+	// Errors: INVALID_ARGUMENT FILTER_INVALID; RESOURCE_EXHAUSTED TOO_MANY_SNAPSHOTS.
 	StreamUsers(ctx context.Context, in *StreamUsersRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[StreamUsersResponse], error)
 	// Imports users. Each message is one user; the answer counts those that were made and says of each other one why it
 	// was not. A bad row fails alone. Rows are stored while the stream runs: after a broken stream, send the same rows
 	// with the same request ids again, and those that are there already count as made.
 	CreateUsers(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[CreateUsersRequest, CreateUsersResponse], error)
+	// Streams changes of users as they happen: each change of a user who matches the filter before or after it, in the order in
+	// which they were committed, without gap or duplicate. An erasure is told to every watch, because what would say whether the
+	// user matched is gone. A quiet stream carries its resume point every 15 seconds.
+	//
+	// Errors: INVALID_ARGUMENT FILTER_INVALID; policy.v1 RESUME_TOKEN_INVALID; OUT_OF_RANGE policy.v1 RESUME_TOKEN_TOO_OLD;
+	// RESOURCE_EXHAUSTED policy.v1 CONSUMER_TOO_SLOW; UNAVAILABLE policy.v1 DRAINING.
+	WatchUsers(ctx context.Context, in *WatchUsersRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchUsersResponse], error)
+	// Streams all that this service keeps of a user (GDPR articles 15 and 20): the profile, then each event of the user that is
+	// still retained, oldest first.
+	//
+	// Errors: NOT_FOUND USER_NOT_FOUND.
+	ExportUserData(ctx context.Context, in *ExportUserDataRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ExportUserDataResponse], error)
 }
 
 type userServiceClient struct {
@@ -74,6 +128,76 @@ func (c *userServiceClient) GetUser(ctx context.Context, in *GetUserRequest, opt
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(GetUserResponse)
 	err := c.cc.Invoke(ctx, UserService_GetUser_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *userServiceClient) BatchGetUsers(ctx context.Context, in *BatchGetUsersRequest, opts ...grpc.CallOption) (*BatchGetUsersResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(BatchGetUsersResponse)
+	err := c.cc.Invoke(ctx, UserService_BatchGetUsers_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *userServiceClient) UpdateUser(ctx context.Context, in *UpdateUserRequest, opts ...grpc.CallOption) (*UpdateUserResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(UpdateUserResponse)
+	err := c.cc.Invoke(ctx, UserService_UpdateUser_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *userServiceClient) DisableUser(ctx context.Context, in *DisableUserRequest, opts ...grpc.CallOption) (*DisableUserResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DisableUserResponse)
+	err := c.cc.Invoke(ctx, UserService_DisableUser_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *userServiceClient) EnableUser(ctx context.Context, in *EnableUserRequest, opts ...grpc.CallOption) (*EnableUserResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(EnableUserResponse)
+	err := c.cc.Invoke(ctx, UserService_EnableUser_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *userServiceClient) DeleteUser(ctx context.Context, in *DeleteUserRequest, opts ...grpc.CallOption) (*DeleteUserResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DeleteUserResponse)
+	err := c.cc.Invoke(ctx, UserService_DeleteUser_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *userServiceClient) UndeleteUser(ctx context.Context, in *UndeleteUserRequest, opts ...grpc.CallOption) (*UndeleteUserResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(UndeleteUserResponse)
+	err := c.cc.Invoke(ctx, UserService_UndeleteUser_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *userServiceClient) EraseUser(ctx context.Context, in *EraseUserRequest, opts ...grpc.CallOption) (*EraseUserResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(EraseUserResponse)
+	err := c.cc.Invoke(ctx, UserService_EraseUser_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -122,6 +246,44 @@ func (c *userServiceClient) CreateUsers(ctx context.Context, opts ...grpc.CallOp
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type UserService_CreateUsersClient = grpc.ClientStreamingClient[CreateUsersRequest, CreateUsersResponse]
 
+func (c *userServiceClient) WatchUsers(ctx context.Context, in *WatchUsersRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchUsersResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &UserService_ServiceDesc.Streams[2], UserService_WatchUsers_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[WatchUsersRequest, WatchUsersResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type UserService_WatchUsersClient = grpc.ServerStreamingClient[WatchUsersResponse]
+
+func (c *userServiceClient) ExportUserData(ctx context.Context, in *ExportUserDataRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ExportUserDataResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &UserService_ServiceDesc.Streams[3], UserService_ExportUserData_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[ExportUserDataRequest, ExportUserDataResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type UserService_ExportUserDataClient = grpc.ServerStreamingClient[ExportUserDataResponse]
+
 // UserServiceServer is the server API for UserService service.
 // All implementations must embed UnimplementedUserServiceServer
 // for forward compatibility.
@@ -130,22 +292,67 @@ type UserService_CreateUsersClient = grpc.ClientStreamingClient[CreateUsersReque
 type UserServiceServer interface {
 	// Makes a user. Safe to repeat with the same request_id: the second call answers with the user that the first made.
 	//
-	// Errors: ALREADY_EXISTS EMAIL_TAKEN, USER_ID_TAKEN; FAILED_PRECONDITION REQUEST_ID_REUSED.
+	// Errors: INVALID_ARGUMENT EMAIL_INVALID; ALREADY_EXISTS EMAIL_TAKEN, USER_ID_TAKEN; FAILED_PRECONDITION REQUEST_ID_REUSED.
 	CreateUser(context.Context, *CreateUserRequest) (*CreateUserResponse, error)
-	// Returns a user.
+	// Returns a user, deleted ones included.
 	//
 	// Errors: NOT_FOUND USER_NOT_FOUND.
 	GetUser(context.Context, *GetUserRequest) (*GetUserResponse, error)
-	// Lists users, oldest first, in pages. A user who is there from the first page to the last appears exactly once.
+	// Returns users by their ids, in the order of the ids, and the ids that nobody has. Deleted users are included.
+	BatchGetUsers(context.Context, *BatchGetUsersRequest) (*BatchGetUsersResponse, error)
+	// Changes the fields of a user that the mask names (AIP-134). Safe to repeat with the same request_id.
 	//
-	// Errors: INVALID_ARGUMENT policy.v1 PAGE_TOKEN_INVALID.
+	// Errors: NOT_FOUND USER_NOT_FOUND; INVALID_ARGUMENT EMAIL_INVALID, UPDATE_MASK_INVALID; ALREADY_EXISTS EMAIL_TAKEN; ABORTED
+	// ETAG_MISMATCH; FAILED_PRECONDITION USER_DELETED, USER_ERASED, REQUEST_ID_REUSED; PERMISSION_DENIED FIELD_NOT_YOURS.
+	UpdateUser(context.Context, *UpdateUserRequest) (*UpdateUserResponse, error)
+	// Disables a user who is active. A user who is disabled already stays so.
+	//
+	// Errors: NOT_FOUND USER_NOT_FOUND; ABORTED ETAG_MISMATCH; FAILED_PRECONDITION USER_DELETED, USER_ERASED, REQUEST_ID_REUSED.
+	DisableUser(context.Context, *DisableUserRequest) (*DisableUserResponse, error)
+	// Enables a user who is disabled. A user who is active already stays so.
+	//
+	// Errors: NOT_FOUND USER_NOT_FOUND; ABORTED ETAG_MISMATCH; FAILED_PRECONDITION USER_DELETED, USER_ERASED, REQUEST_ID_REUSED.
+	EnableUser(context.Context, *EnableUserRequest) (*EnableUserResponse, error)
+	// Deletes a user: it is no longer listed, keeps its email, and can be brought back until its purge_at, when it is erased
+	// (AIP-164). A user who is deleted already stays so.
+	//
+	// Errors: NOT_FOUND USER_NOT_FOUND; ABORTED ETAG_MISMATCH; FAILED_PRECONDITION USER_ERASED, REQUEST_ID_REUSED.
+	DeleteUser(context.Context, *DeleteUserRequest) (*DeleteUserResponse, error)
+	// Brings a deleted user back, in the state that it had before (AIP-164). A user who is not deleted stays as it is.
+	//
+	// Errors: NOT_FOUND USER_NOT_FOUND; ABORTED ETAG_MISMATCH; FAILED_PRECONDITION USER_ERASED, REQUEST_ID_REUSED.
+	UndeleteUser(context.Context, *UndeleteUserRequest) (*UndeleteUserResponse, error)
+	// Removes everything personal of a user now and for good (GDPR article 17), from the profile and from the events that tell of
+	// it, and frees the email. What stays is an anonymous tombstone, and an event that tells whoever else keeps data of this user.
+	// A user who is erased already stays so.
+	//
+	// Errors: NOT_FOUND USER_NOT_FOUND; FAILED_PRECONDITION REQUEST_ID_REUSED.
+	EraseUser(context.Context, *EraseUserRequest) (*EraseUserResponse, error)
+	// Lists users in pages. A user who is there, and matches, from the first page to the last appears exactly once, whatever else is
+	// made, changed or deleted meanwhile, as long as what the users are ordered by does not change.
+	//
+	// Errors: INVALID_ARGUMENT FILTER_INVALID, ORDER_BY_INVALID; policy.v1 PAGE_TOKEN_INVALID.
 	ListUsers(context.Context, *ListUsersRequest) (*ListUsersResponse, error)
-	// Streams every user, oldest first, as they are when the stream begins.
+	// Streams every user who matches, oldest first, as they are at one moment, right after the stream began: a snapshot.
+	//
+	// Errors: INVALID_ARGUMENT FILTER_INVALID; RESOURCE_EXHAUSTED TOO_MANY_SNAPSHOTS.
 	StreamUsers(*StreamUsersRequest, grpc.ServerStreamingServer[StreamUsersResponse]) error
 	// Imports users. Each message is one user; the answer counts those that were made and says of each other one why it
 	// was not. A bad row fails alone. Rows are stored while the stream runs: after a broken stream, send the same rows
 	// with the same request ids again, and those that are there already count as made.
 	CreateUsers(grpc.ClientStreamingServer[CreateUsersRequest, CreateUsersResponse]) error
+	// Streams changes of users as they happen: each change of a user who matches the filter before or after it, in the order in
+	// which they were committed, without gap or duplicate. An erasure is told to every watch, because what would say whether the
+	// user matched is gone. A quiet stream carries its resume point every 15 seconds.
+	//
+	// Errors: INVALID_ARGUMENT FILTER_INVALID; policy.v1 RESUME_TOKEN_INVALID; OUT_OF_RANGE policy.v1 RESUME_TOKEN_TOO_OLD;
+	// RESOURCE_EXHAUSTED policy.v1 CONSUMER_TOO_SLOW; UNAVAILABLE policy.v1 DRAINING.
+	WatchUsers(*WatchUsersRequest, grpc.ServerStreamingServer[WatchUsersResponse]) error
+	// Streams all that this service keeps of a user (GDPR articles 15 and 20): the profile, then each event of the user that is
+	// still retained, oldest first.
+	//
+	// Errors: NOT_FOUND USER_NOT_FOUND.
+	ExportUserData(*ExportUserDataRequest, grpc.ServerStreamingServer[ExportUserDataResponse]) error
 	mustEmbedUnimplementedUserServiceServer()
 }
 
@@ -162,6 +369,27 @@ func (UnimplementedUserServiceServer) CreateUser(context.Context, *CreateUserReq
 func (UnimplementedUserServiceServer) GetUser(context.Context, *GetUserRequest) (*GetUserResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetUser not implemented")
 }
+func (UnimplementedUserServiceServer) BatchGetUsers(context.Context, *BatchGetUsersRequest) (*BatchGetUsersResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method BatchGetUsers not implemented")
+}
+func (UnimplementedUserServiceServer) UpdateUser(context.Context, *UpdateUserRequest) (*UpdateUserResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method UpdateUser not implemented")
+}
+func (UnimplementedUserServiceServer) DisableUser(context.Context, *DisableUserRequest) (*DisableUserResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DisableUser not implemented")
+}
+func (UnimplementedUserServiceServer) EnableUser(context.Context, *EnableUserRequest) (*EnableUserResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method EnableUser not implemented")
+}
+func (UnimplementedUserServiceServer) DeleteUser(context.Context, *DeleteUserRequest) (*DeleteUserResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DeleteUser not implemented")
+}
+func (UnimplementedUserServiceServer) UndeleteUser(context.Context, *UndeleteUserRequest) (*UndeleteUserResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method UndeleteUser not implemented")
+}
+func (UnimplementedUserServiceServer) EraseUser(context.Context, *EraseUserRequest) (*EraseUserResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method EraseUser not implemented")
+}
 func (UnimplementedUserServiceServer) ListUsers(context.Context, *ListUsersRequest) (*ListUsersResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListUsers not implemented")
 }
@@ -170,6 +398,12 @@ func (UnimplementedUserServiceServer) StreamUsers(*StreamUsersRequest, grpc.Serv
 }
 func (UnimplementedUserServiceServer) CreateUsers(grpc.ClientStreamingServer[CreateUsersRequest, CreateUsersResponse]) error {
 	return status.Error(codes.Unimplemented, "method CreateUsers not implemented")
+}
+func (UnimplementedUserServiceServer) WatchUsers(*WatchUsersRequest, grpc.ServerStreamingServer[WatchUsersResponse]) error {
+	return status.Error(codes.Unimplemented, "method WatchUsers not implemented")
+}
+func (UnimplementedUserServiceServer) ExportUserData(*ExportUserDataRequest, grpc.ServerStreamingServer[ExportUserDataResponse]) error {
+	return status.Error(codes.Unimplemented, "method ExportUserData not implemented")
 }
 func (UnimplementedUserServiceServer) mustEmbedUnimplementedUserServiceServer() {}
 func (UnimplementedUserServiceServer) testEmbeddedByValue()                     {}
@@ -228,6 +462,132 @@ func _UserService_GetUser_Handler(srv interface{}, ctx context.Context, dec func
 	return interceptor(ctx, in, info, handler)
 }
 
+func _UserService_BatchGetUsers_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(BatchGetUsersRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(UserServiceServer).BatchGetUsers(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: UserService_BatchGetUsers_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(UserServiceServer).BatchGetUsers(ctx, req.(*BatchGetUsersRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _UserService_UpdateUser_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(UpdateUserRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(UserServiceServer).UpdateUser(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: UserService_UpdateUser_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(UserServiceServer).UpdateUser(ctx, req.(*UpdateUserRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _UserService_DisableUser_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DisableUserRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(UserServiceServer).DisableUser(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: UserService_DisableUser_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(UserServiceServer).DisableUser(ctx, req.(*DisableUserRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _UserService_EnableUser_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(EnableUserRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(UserServiceServer).EnableUser(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: UserService_EnableUser_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(UserServiceServer).EnableUser(ctx, req.(*EnableUserRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _UserService_DeleteUser_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DeleteUserRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(UserServiceServer).DeleteUser(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: UserService_DeleteUser_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(UserServiceServer).DeleteUser(ctx, req.(*DeleteUserRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _UserService_UndeleteUser_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(UndeleteUserRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(UserServiceServer).UndeleteUser(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: UserService_UndeleteUser_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(UserServiceServer).UndeleteUser(ctx, req.(*UndeleteUserRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _UserService_EraseUser_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(EraseUserRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(UserServiceServer).EraseUser(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: UserService_EraseUser_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(UserServiceServer).EraseUser(ctx, req.(*EraseUserRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _UserService_ListUsers_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ListUsersRequest)
 	if err := dec(in); err != nil {
@@ -264,6 +624,28 @@ func _UserService_CreateUsers_Handler(srv interface{}, stream grpc.ServerStream)
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type UserService_CreateUsersServer = grpc.ClientStreamingServer[CreateUsersRequest, CreateUsersResponse]
 
+func _UserService_WatchUsers_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(WatchUsersRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(UserServiceServer).WatchUsers(m, &grpc.GenericServerStream[WatchUsersRequest, WatchUsersResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type UserService_WatchUsersServer = grpc.ServerStreamingServer[WatchUsersResponse]
+
+func _UserService_ExportUserData_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(ExportUserDataRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(UserServiceServer).ExportUserData(m, &grpc.GenericServerStream[ExportUserDataRequest, ExportUserDataResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type UserService_ExportUserDataServer = grpc.ServerStreamingServer[ExportUserDataResponse]
+
 // UserService_ServiceDesc is the grpc.ServiceDesc for UserService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -280,6 +662,34 @@ var UserService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _UserService_GetUser_Handler,
 		},
 		{
+			MethodName: "BatchGetUsers",
+			Handler:    _UserService_BatchGetUsers_Handler,
+		},
+		{
+			MethodName: "UpdateUser",
+			Handler:    _UserService_UpdateUser_Handler,
+		},
+		{
+			MethodName: "DisableUser",
+			Handler:    _UserService_DisableUser_Handler,
+		},
+		{
+			MethodName: "EnableUser",
+			Handler:    _UserService_EnableUser_Handler,
+		},
+		{
+			MethodName: "DeleteUser",
+			Handler:    _UserService_DeleteUser_Handler,
+		},
+		{
+			MethodName: "UndeleteUser",
+			Handler:    _UserService_UndeleteUser_Handler,
+		},
+		{
+			MethodName: "EraseUser",
+			Handler:    _UserService_EraseUser_Handler,
+		},
+		{
 			MethodName: "ListUsers",
 			Handler:    _UserService_ListUsers_Handler,
 		},
@@ -294,6 +704,16 @@ var UserService_ServiceDesc = grpc.ServiceDesc{
 			StreamName:    "CreateUsers",
 			Handler:       _UserService_CreateUsers_Handler,
 			ClientStreams: true,
+		},
+		{
+			StreamName:    "WatchUsers",
+			Handler:       _UserService_WatchUsers_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "ExportUserData",
+			Handler:       _UserService_ExportUserData_Handler,
+			ServerStreams: true,
 		},
 	},
 	Metadata: "users/v1/user_service.proto",
