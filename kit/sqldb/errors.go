@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
 
@@ -34,6 +35,9 @@ var (
 	ErrStorageFailed = fault.New(fault.Unavailable, "STORAGE_FAILED", "the storage has failed").WithDomain(fault.Domain)
 	// ErrBusy: another connection held the database for longer than the busy timeout. Nothing was written.
 	ErrBusy = fault.New(fault.Unavailable, "STORAGE_BUSY", "the storage is busy").WithDomain(fault.Domain)
+	// ErrUnavailable: the PostgreSQL server cannot be reached, has no connection to spare, or takes no writes at present.
+	// Nothing was written.
+	ErrUnavailable = fault.New(fault.Unavailable, "STORAGE_UNAVAILABLE", "the storage is unavailable").WithDomain(fault.Domain)
 	// ErrClosed: the database is being closed.
 	ErrClosed = fault.New(fault.Unavailable, "STORAGE_CLOSED", "the storage is being closed").WithDomain(fault.Domain)
 )
@@ -42,6 +46,10 @@ var (
 // by its columns as "users.email", several as "payments.caller, payments.key" in the order of the constraint; a
 // unique index on an expression is named by itself, as "users_email_lower". An empty constraint means any.
 func IsUnique(err error, constraint string) bool {
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) {
+		return isUniquePostgres(pg, constraint)
+	}
 	var e *sqlite.Error
 	if !errors.As(err, &e) {
 		return false
@@ -65,9 +73,9 @@ func IsUnique(err error, constraint string) bool {
 	return broken == constraint || broken == "index '"+constraint+"'"
 }
 
-// IsBusy says whether err means that another connection held the database for too long.
+// IsBusy says whether err means that another connection held the database, or what was wanted of it, for too long.
 func IsBusy(err error) bool {
-	return errors.Is(err, ErrBusy) || hasCode(err, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+	return errors.Is(err, ErrBusy) || hasCode(err, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED) || pgCode(err) == pgLockNotAvailable
 }
 
 // hasCode says whether err is an error of SQLite with one of these primary codes.
@@ -87,15 +95,25 @@ func hasCode(err error, primary ...int) bool {
 // classify turns an error of the engine that means something to every caller into its fault, and keeps err as
 // the cause.
 func classify(ctx context.Context, err error) error {
+	code := pgCode(err)
 	switch {
 	case err == nil:
 		return nil
-	case hasCode(err, sqlite3.SQLITE_FULL):
+	case errors.Is(err, ErrOutcomeUnknown):
+		return err
+	case hasCode(err, sqlite3.SQLITE_FULL), code == pgDiskFull:
 		return ErrStorageFull.Because(err)
-	case hasCode(err, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+	case hasCode(err, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED), code == pgLockNotAvailable, isConflict(err):
 		return ErrBusy.Because(err)
-	case ctx.Err() != nil && (hasCode(err, sqlite3.SQLITE_INTERRUPT) || errors.Is(err, sql.ErrTxDone)):
+	case ctx.Err() != nil && (hasCode(err, sqlite3.SQLITE_INTERRUPT) || errors.Is(err, sql.ErrTxDone) || code == pgCanceled || isLost(err)):
 		return fmt.Errorf("%w: %w", ctx.Err(), err)
+	case code == pgCanceled:
+		if _, ok := ctx.Deadline(); ok { // the limit on the server is a little before it
+			return fmt.Errorf("%w: %w", context.DeadlineExceeded, err)
+		}
+		return ErrUnavailable.Because(err)
+	case isLost(err):
+		return ErrUnavailable.Because(err)
 	default:
 		return err
 	}

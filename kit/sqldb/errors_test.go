@@ -17,7 +17,7 @@ import (
 )
 
 func TestFaultsAreWellFormed(t *testing.T) {
-	for _, f := range []*fault.Fault{ErrOutcomeUnknown, ErrStorageFull, ErrStorageFailed, ErrBusy, ErrClosed} {
+	for _, f := range []*fault.Fault{ErrOutcomeUnknown, ErrStorageFull, ErrStorageFailed, ErrBusy, ErrUnavailable, ErrClosed} {
 		if err := f.Valid(); err != nil {
 			t.Errorf("%s: %v", f.Reason(), err)
 		}
@@ -25,50 +25,52 @@ func TestFaultsAreWellFormed(t *testing.T) {
 }
 
 func TestAUniqueViolationNamesItsConstraint(t *testing.T) {
-	schema := set("unique", `
+	onBoth(t, func(t *testing.T, fresh func(...Set) Options) {
+		schema := set("unique", `
 CREATE TABLE users (id TEXT PRIMARY KEY, email TEXT UNIQUE, name TEXT, age INTEGER CHECK (age > 0), boss TEXT REFERENCES users (id)) STRICT;
 CREATE UNIQUE INDEX users_lower ON users (lower(name));
 CREATE TABLE payments (id INTEGER PRIMARY KEY, caller TEXT, key TEXT, UNIQUE (caller, key)) STRICT;
 INSERT INTO users (id, email, name) VALUES ('1', 'a@example.com', 'a');
 INSERT INTO payments (id, caller, key) VALUES (1, 'c', 'k');`)
-	db := openDB(t, options(t.TempDir(), schema))
-	all := []string{"users.id", "users.email", "users_lower", "payments.id", "payments.caller, payments.key"}
-	for name, test := range map[string]struct{ query, want string }{
-		"a column":              {`INSERT INTO users (id, email) VALUES ('2', 'a@example.com')`, "users.email"},
-		"a primary key":         {`INSERT INTO users (id, email) VALUES ('1', 'b@example.com')`, "users.id"},
-		"a row id":              {`INSERT INTO payments (id) VALUES (1)`, "payments.id"},
-		"two columns":           {`INSERT INTO payments (id, caller, key) VALUES (2, 'c', 'k')`, "payments.caller, payments.key"},
-		"an expression":         {`INSERT INTO users (id, name) VALUES ('2', 'A')`, "users_lower"},
-		"a check is none":       {`INSERT INTO users (id, age) VALUES ('2', 0)`, ""},
-		"a foreign key is none": {`INSERT INTO users (id, boss) VALUES ('2', '3')`, ""},
-		"a wrong type is none":  {`INSERT INTO users (id, age) VALUES ('2', 'x')`, ""},
-		"a syntax error is none, even with the words in it": {`INSERT INTO users UNIQUE constraint failed: users.email (2067)`, ""},
-	} {
-		t.Run(name, func(t *testing.T) {
-			err := db.Write(t.Context(), func(tx *Tx) error {
-				_, err := tx.ExecContext(t.Context(), test.query)
-				return err
-			})
-			if err == nil {
-				t.Fatal("no error")
-			}
-			err = fmt.Errorf("insert: %w", err)
-			for _, constraint := range all {
-				if got := IsUnique(err, constraint); got != (constraint == test.want) {
-					t.Errorf("IsUnique(%q) = %v for %v", constraint, got, err)
+		db := openDB(t, fresh(schema))
+		all := []string{"users.id", "users.email", "users_lower", "payments.id", "payments.caller, payments.key"}
+		for name, test := range map[string]struct{ query, want string }{
+			"a column":              {`INSERT INTO users (id, email) VALUES ('2', 'a@example.com')`, "users.email"},
+			"a primary key":         {`INSERT INTO users (id, email) VALUES ('1', 'b@example.com')`, "users.id"},
+			"a row id":              {`INSERT INTO payments (id) VALUES (1)`, "payments.id"},
+			"two columns":           {`INSERT INTO payments (id, caller, key) VALUES (2, 'c', 'k')`, "payments.caller, payments.key"},
+			"an expression":         {`INSERT INTO users (id, name) VALUES ('2', 'A')`, "users_lower"},
+			"a check is none":       {`INSERT INTO users (id, age) VALUES ('2', 0)`, ""},
+			"a foreign key is none": {`INSERT INTO users (id, boss) VALUES ('2', '3')`, ""},
+			"a wrong type is none":  {`INSERT INTO users (id, age) VALUES ('2', 'x')`, ""},
+			"a syntax error is none, even with the words in it": {`INSERT INTO users UNIQUE constraint failed: users.email (2067)`, ""},
+		} {
+			t.Run(name, func(t *testing.T) {
+				err := db.Write(t.Context(), func(tx *Tx) error {
+					_, err := tx.ExecContext(t.Context(), test.query)
+					return err
+				})
+				if err == nil {
+					t.Fatal("no error")
 				}
-			}
-			if got := IsUnique(err, ""); got != (test.want != "") {
-				t.Errorf("IsUnique of any = %v for %v", got, err)
-			}
-			if fault.KindOf(err) != fault.Internal || IsBusy(err) {
-				t.Errorf("kind %s", fault.KindOf(err))
-			}
-		})
-	}
-	if IsUnique(nil, "") || IsUnique(errors.New("UNIQUE constraint failed: users.email"), "users.email") {
-		t.Error("what is no error of the engine passes for a violation")
-	}
+				err = fmt.Errorf("insert: %w", err)
+				for _, constraint := range all {
+					if got := IsUnique(err, constraint); got != (constraint == test.want) {
+						t.Errorf("IsUnique(%q) = %v for %v", constraint, got, err)
+					}
+				}
+				if got := IsUnique(err, ""); got != (test.want != "") {
+					t.Errorf("IsUnique of any = %v for %v", got, err)
+				}
+				if fault.KindOf(err) != fault.Internal || IsBusy(err) {
+					t.Errorf("kind %s", fault.KindOf(err))
+				}
+			})
+		}
+		if IsUnique(nil, "") || IsUnique(errors.New("UNIQUE constraint failed: users.email"), "users.email") {
+			t.Error("what is no error of the engine passes for a violation")
+		}
+	})
 }
 
 func TestAFullStorageIsSaidAndWritesGoOnOnceThereIsRoom(t *testing.T) {
@@ -266,20 +268,22 @@ func wantFailed(t *testing.T, db *DB) {
 }
 
 func TestACommitThatAConstraintRefusesDidNotHappen(t *testing.T) {
-	db := openDB(t, options(t.TempDir(), set("pairs", `
+	onBoth(t, func(t *testing.T, fresh func(...Set) Options) {
+		db := openDB(t, fresh(set("pairs", `
 CREATE TABLE pairs (id INTEGER PRIMARY KEY, other INTEGER NOT NULL REFERENCES pairs (id) DEFERRABLE INITIALLY DEFERRED) STRICT;`)))
-	pair := func(id, other int) error {
-		return db.Write(t.Context(), func(tx *Tx) error {
-			_, err := tx.ExecContext(t.Context(), `INSERT INTO pairs (id, other) VALUES ($1, $2)`, id, other)
-			return err
-		})
-	}
-	if err := pair(1, 2); err == nil || errors.Is(err, ErrOutcomeUnknown) {
-		t.Errorf("Write returned %v", err)
-	}
-	if err := pair(1, 1); err != nil {
-		t.Errorf("the next write returned %v", err)
-	}
+		pair := func(id, other int) error {
+			return db.Write(t.Context(), func(tx *Tx) error {
+				_, err := tx.ExecContext(t.Context(), `INSERT INTO pairs (id, other) VALUES ($1, $2)`, id, other)
+				return err
+			})
+		}
+		if err := pair(1, 2); err == nil || errors.Is(err, ErrOutcomeUnknown) {
+			t.Errorf("Write returned %v", err)
+		}
+		if err := pair(1, 1); err != nil {
+			t.Errorf("the next write returned %v", err)
+		}
+	})
 }
 
 func TestAnIOErrorOfTheSystemIsNeverAcknowledged(t *testing.T) {

@@ -6,13 +6,19 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path"
 	"regexp"
+	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/pressly/goose/v3"
 )
 
 // versionTable is the prefix of the table that holds the version of a set.
 const versionTable = "schema_version_"
+
+// migrationWait bounds the wait for another process that migrates the same database.
+const migrationWait = time.Minute
 
 var setName = regexp.MustCompile(`^[a-z][a-z0-9_]{0,39}$`)
 
@@ -35,14 +41,14 @@ func checkSets(sets []Set) error {
 
 // migrate brings all sets up to date. It looks at all of them before it changes one, so that a database of a
 // newer program stays as it is.
-func migrate(ctx context.Context, db *sql.DB, sets []Set) error {
-	found, err := versions(ctx, db)
+func migrate(ctx context.Context, kind Engine, db *sql.DB, sets []Set) error {
+	found, err := versions(ctx, kind, db)
 	if err != nil {
 		return fmt.Errorf("read the schema version: %w", err)
 	}
 	providers := make([]*goose.Provider, len(sets))
 	for i, s := range sets {
-		p, err := s.provider(db)
+		p, err := s.provider(kind, db)
 		if err != nil {
 			return fmt.Errorf("schema %q: %w", s.Name, err)
 		}
@@ -68,23 +74,46 @@ func migrate(ctx context.Context, db *sql.DB, sets []Set) error {
 	return nil
 }
 
-func (s Set) provider(db *sql.DB) (*goose.Provider, error) {
-	files := s.FS
-	if s.Dir != "" {
-		sub, err := fs.Sub(s.FS, s.Dir)
-		if err != nil {
-			return nil, err
-		}
-		files = sub
+// migrate brings the schema of a PostgreSQL database up to date, while no other process does.
+//
+// The lock is that of a transaction which is held open meanwhile, and not one of the session: so it goes with the
+// connection however that ends, also behind a pooler.
+func (s *server) migrate(ctx context.Context, sets []Set) error {
+	holder, err := pgx.ConnectConfig(ctx, s.config.Copy())
+	if err != nil {
+		return classify(ctx, &lostError{oneLine(err)})
 	}
-	return goose.NewProvider(goose.DialectSQLite3, db, files,
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), pingWait)
+		defer cancel()
+		_ = holder.Close(ctx)
+	}()
+	_, err = holder.Exec(ctx, fmt.Sprintf("begin; set local lock_timeout = %d; set local idle_in_transaction_session_timeout = 0; select pg_advisory_xact_lock(%d)",
+		migrationWait.Milliseconds(), int64(migrationLock)))
+	if err != nil {
+		return fmt.Errorf("wait until no other process migrates: %w", classify(ctx, oneLine(err)))
+	}
+	db := s.openPool(2)
+	return errors.Join(migrate(ctx, PostgreSQL, db, sets), db.Close())
+}
+
+func (s Set) provider(kind Engine, db *sql.DB) (*goose.Provider, error) {
+	files, err := fs.Sub(s.FS, path.Join(s.Dir, string(kind)))
+	if err != nil {
+		return nil, err
+	}
+	p, err := goose.NewProvider(goose.Dialect(kind.Pick(string(goose.DialectSQLite3), string(goose.DialectPostgres))), db, files,
 		goose.WithTableName(versionTable+s.Name),
 		goose.WithDisableGlobalRegistry(true))
+	if errors.Is(err, goose.ErrNoMigrations) {
+		return nil, fmt.Errorf("no migrations in the folder %q", path.Join(s.Dir, string(kind)))
+	}
+	return p, err
 }
 
 // versions returns the version of every set that the database has.
-func versions(ctx context.Context, db *sql.DB) (map[string]int64, error) {
-	names, err := setNames(ctx, db)
+func versions(ctx context.Context, kind Engine, db *sql.DB) (map[string]int64, error) {
+	names, err := setNames(ctx, kind, db)
 	if err != nil {
 		return nil, err
 	}
@@ -100,8 +129,10 @@ func versions(ctx context.Context, db *sql.DB) (map[string]int64, error) {
 	return found, nil
 }
 
-func setNames(ctx context.Context, db *sql.DB) ([]string, error) {
-	rows, err := db.QueryContext(ctx, "SELECT substr(name, $1) FROM sqlite_schema WHERE type = 'table' AND substr(name, 1, $2) = $3",
+func setNames(ctx context.Context, kind Engine, db *sql.DB) ([]string, error) {
+	rows, err := db.QueryContext(ctx, kind.Pick(
+		"SELECT substr(name, $1) FROM sqlite_schema WHERE type = 'table' AND substr(name, 1, $2) = $3",
+		"SELECT substr(tablename, $1) FROM pg_tables WHERE schemaname = current_schema() AND substr(tablename, 1, $2) = $3"),
 		len(versionTable)+1, len(versionTable), versionTable)
 	if err != nil {
 		return nil, err

@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/concordat-dev/concordat/kit/clock/clocktest"
+	"github.com/concordat-dev/concordat/kit/sqldb/postgrestest"
 )
 
 // values returns the numbers of each metric, by the order of their labels.
@@ -104,7 +105,45 @@ func TestTheMetricsTellOfConnectionsAndOfWhoWaits(t *testing.T) {
 		go_sql_wait_count_total 0 2
 		go_sql_wait_duration_seconds_total 0 6
 		concordat_sql_writers_waiting 0`)
-	if open, idle := db.Stats().Writer.OpenConnections, db.Stats().Writer.Idle; open != 1 || idle != 1 {
-		t.Errorf("the writer has %d connections open and %d idle, want 1 and 1", open, idle)
+	if writer := db.Stats().Pools[1]; writer.Name != "writer" || writer.OpenConnections != 1 || writer.Idle != 1 {
+		t.Errorf("%s has %d connections open and %d idle, want the writer with 1 and 1", writer.Name, writer.OpenConnections, writer.Idle)
+	}
+}
+
+func TestTheMetricsTellOfThePoolOfPostgreSQL(t *testing.T) {
+	url := postgrestest.Database(t)
+	opts := postgresOptions(URL(url), notes())
+	opts.Connections, opts.OneWriter = 4, true
+	db := openDB(t, opts)
+	writing, release := make(chan struct{}), make(chan struct{})
+	first, second := make(chan error, 1), make(chan error, 1)
+	go func() {
+		first <- db.Write(t.Context(), func(*Tx) error {
+			close(writing)
+			<-release
+			return nil
+		})
+	}()
+	<-writing
+	go func() { second <- add(t.Context(), db, "second") }()
+	for db.Stats().WritersWaiting < 1 { // the count is the signal
+		time.Sleep(time.Millisecond)
+	}
+	if pools := db.Stats().Pools; len(pools) != 1 || pools[0].Name != "all" || pools[0].MaxOpenConnections != 4 || pools[0].InUse != 1 {
+		t.Errorf("the pools are %+v", pools)
+	}
+	close(release)
+	if err := errors.Join(<-first, <-second); err != nil {
+		t.Fatal(err)
+	}
+	if s := db.Stats(); s.WritersWaiting != 0 || s.Pools[0].WaitCount < 1 || s.Pools[0].InUse != 0 {
+		t.Errorf("after that: %+v", s)
+	}
+	registry := prometheus.NewRegistry()
+	if err := registry.Register(db.Metrics()); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := testutil.GatherAndCount(registry, "go_sql_max_open_connections"); err != nil || n != 1 {
+		t.Errorf("%d pools are told of, %v", n, err)
 	}
 }

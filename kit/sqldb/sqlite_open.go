@@ -1,0 +1,156 @@
+package sqldb
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/gofrs/flock"
+	"modernc.org/sqlite"
+)
+
+const (
+	defaultReaders = 16
+	// busyTimeout bounds the wait for a lock of the engine. The one writer and the lock on the directory leave
+	// nothing to wait for but the recovery after a crash.
+	busyTimeout = 5 * time.Second
+	// walLimit is the size, in bytes, that the write-ahead log is cut back to after a burst.
+	walLimit = 64 << 20
+)
+
+// openSQLite locks the data directory, opens the database, making it if need be, and brings its schema up to date.
+func openSQLite(ctx context.Context, opts Options) (*DB, error) {
+	dir, err := filepath.Abs(opts.Dir)
+	if err != nil {
+		return nil, fmt.Errorf("data directory %s: %w", opts.Dir, err)
+	}
+	lock, err := lockDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	path := filepath.Join(dir, opts.File)
+	s, err := openFile(ctx, path, opts)
+	if err != nil {
+		return nil, errors.Join(err, lock.release())
+	}
+	s.lock = lock
+	return newDB(s, path, s.listeners), nil
+}
+
+func openFile(ctx context.Context, path string, opts Options) (*embedded, error) {
+	// SQLite gives the files beside the database the mode of the database.
+	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("database %s: %w", path, cause(err))
+	}
+	if err := file.Close(); err != nil {
+		return nil, fmt.Errorf("database %s: %w", path, cause(err))
+	}
+
+	writer, err := opts.pool(path, 1,
+		"cache_size(-8192)", // KiB, negative by the engine's convention
+		"journal_mode(WAL)", "synchronous(FULL)", "wal_autocheckpoint(4096)", fmt.Sprintf("journal_size_limit(%d)", walLimit))
+	if err != nil {
+		return nil, err
+	}
+	n := opts.Readers
+	if n == 0 {
+		n = defaultReaders
+	}
+	readers, err := opts.pool(path, n, "cache_size(-2048)", "query_only(1)")
+	if err != nil {
+		return nil, errors.Join(err, writer.Close())
+	}
+	if err := prepare(ctx, path, writer, opts.Migrations); err != nil {
+		return nil, errors.Join(err, readers.Close(), writer.Close())
+	}
+	return &embedded{
+		clock:     opts.Clock,
+		writer:    writer,
+		readers:   readers,
+		listeners: &listeners{},
+		turns:     newTurns(1, opts.Clock),
+		title:     strings.TrimSuffix(filepath.Base(path), filepath.Ext(path)),
+		ended:     make(chan struct{}),
+	}, nil
+}
+
+// prepare checks that the database is what it must be and migrates it.
+func prepare(ctx context.Context, path string, writer *sql.DB, sets []Set) error {
+	var mode string
+	if err := writer.QueryRowContext(ctx, "PRAGMA journal_mode").Scan(&mode); err != nil {
+		return fmt.Errorf("database %s: %w", path, err)
+	}
+	if mode != "wal" {
+		return fmt.Errorf("database %s: the file system allows no write-ahead log (journal mode %q)", path, mode)
+	}
+	if err := migrate(ctx, SQLite, writer, sets); err != nil {
+		return fmt.Errorf("database %s: %w", path, err)
+	}
+	return nil
+}
+
+// pool returns at most n connections to the file at path, each set up with the pragmas.
+func (o Options) pool(path string, n int, pragmas ...string) (*sql.DB, error) {
+	query := url.Values{"_dqs": {"0"}} // a string in double quotes is an error, as it is in other engines
+	query.Add("_pragma", fmt.Sprintf("busy_timeout(%d)", busyTimeout.Milliseconds()))
+	query.Add("_pragma", "foreign_keys(1)")
+	query.Add("_pragma", "temp_store(MEMORY)")
+	for _, p := range pragmas {
+		query.Add("_pragma", p)
+	}
+	// A file: URI, because a path may have a "?" or a "%" in it.
+	dsn := &url.URL{Scheme: "file", OmitHost: true, Path: filepath.ToSlash(path), RawQuery: query.Encode()}
+	inner, err := sqlite.NewConnector(dsn.String())
+	if err != nil {
+		return nil, fmt.Errorf("database %s: %w", path, err)
+	}
+	if o.wrap != nil {
+		inner = o.wrap(inner)
+	}
+	db := sql.OpenDB(connector{inner})
+	db.SetMaxOpenConns(n)
+	db.SetMaxIdleConns(n)
+	return db, nil
+}
+
+const lockFile = "lock"
+
+// dirLock is the exclusive use of a data directory. The system releases it when the process dies, however it
+// dies.
+type dirLock struct{ flock *flock.Flock }
+
+func lockDir(dir string) (*dirLock, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("data directory %s: %w", dir, cause(err))
+	}
+	f := flock.New(filepath.Join(dir, lockFile), flock.SetPermissions(0o600))
+	ok, err := f.TryLock()
+	if err != nil {
+		return nil, fmt.Errorf("data directory %s: %w", dir, cause(err))
+	}
+	if !ok {
+		return nil, fmt.Errorf("data directory %s: %w", dir, ErrLocked)
+	}
+	return &dirLock{f}, nil
+}
+
+// release gives the directory free. The file stays: to remove it would let two processes lock two files of the
+// same name.
+func (l *dirLock) release() error { return l.flock.Close() }
+
+// cause returns why a file operation failed, without the path that the message names already.
+func cause(err error) error {
+	var p *fs.PathError
+	if errors.As(err, &p) {
+		return fmt.Errorf("%s: %w", strings.ToLower(p.Op), p.Err)
+	}
+	return err
+}
