@@ -6,6 +6,10 @@
 // refused: a subscriber that does not keep up is cut with the token to resume from, instead of growing a
 // buffer; and a token that is older than what is retained is refused, instead of skipping what is gone.
 //
+// On PostgreSQL several processes share a log: their transactions append without waiting for each other, and the log gets its
+// order once they are committed (see inbox.go). A Consumer follows a log, of this or of another service, and has an effect of
+// each event exactly once.
+//
 // A store appends in the transaction of the change:
 //
 //	db, err := sqldb.Open(ctx, sqldb.Options{
@@ -56,13 +60,14 @@ const (
 
 // Event is one thing that happened. Subscribers share its payload and must not change it.
 type Event struct {
-	// Seq is its place in the log, from 1 upwards; never used twice, and not without gaps. Append assigns it.
+	// Seq is its place in the log, from 1 upwards; never used twice, and not without gaps. The log assigns it: on SQLite with
+	// Append, on PostgreSQL once the transaction is committed.
 	Seq int64
 	// At is when it happened, in UTC, to the microsecond. Zero means the time of Append.
 	At time.Time
 	// Subject is the id of what it happened to. It may be empty.
 	Subject string
-	// Type is the name of what happened. Required.
+	// Type is the name of what happened, in UTF-8. Required.
 	Type string
 	// Payload is what the service has to say of it, in a form of its own.
 	Payload []byte
@@ -103,10 +108,13 @@ type Options struct {
 	// Required.
 	Rand io.Reader
 	// BufferSize is how many events that match wait in memory for one subscriber before it is cut. Zero means
-	// 256.
+	// 1024.
 	BufferSize int
 	// PollInterval is how often the log is read when nothing has woken it. Zero means 1 s.
 	PollInterval time.Duration
+	// Retention is what Run keeps of the log. Zero keeps all of it. A consumer that has not come as far as what is removed
+	// is told so with ErrTooOld, whatever it has registered.
+	Retention Retention
 }
 
 // Watch says what a subscriber wants.
@@ -126,7 +134,7 @@ type Watch struct {
 	Match func(Event) bool
 }
 
-//go:embed migrations/*.sql
+//go:embed migrations
 var migrations embed.FS
 
 // Migrations returns the tables of the log, for sqldb.Options.

@@ -2,7 +2,6 @@ package eventlog
 
 import (
 	"context"
-	"database/sql"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -10,103 +9,134 @@ import (
 	"github.com/concordat-dev/concordat/kit/sqldb"
 )
 
-// maxLag is up to how many events a lag is counted: whoever asks must not have to read a log that nobody has read for long.
-const maxLag = 10_000
-
-// Lag is how far Run is behind what has been committed.
-type Lag struct {
-	// Newest is the last Seq that the log has had, 0 before the first event.
-	Newest int64
-	// Events is how many committed events Run has not read yet, counted up to 10,000. Where nobody is live there is nothing
-	// to read, and it is 0.
-	Events int64
-	// Behind is how long ago the oldest of them happened.
-	Behind time.Duration
+// gauges is what is known of the log without asking the database; Log.mu guards it.
+type gauges struct {
+	newest int64     // the last event that was seen in the log
+	atHead time.Time // when the log was last read to its end
+	open   int       // subscriptions that are not closed
+	cut    int64     // subscriptions that were ended because they did not keep up
 }
 
-// Lag asks the database how far Run is behind.
-func (l *Log) Lag(ctx context.Context) (Lag, error) {
+// read takes note of a page.
+func (g *gauges) read(p page, now time.Time) {
+	g.newest = max(g.newest, p.head)
+	if p.atHead {
+		g.atHead = now
+	}
+}
+
+// look takes note of where the log ends while nobody wants its events.
+func (l *Log) look(ctx context.Context) error {
 	l.mu.Lock()
-	after, wanted := l.last, len(l.live) > 0
+	fresh := l.clock.Now().Sub(l.gauges.atHead) < l.poll
 	l.mu.Unlock()
-	var lag Lag
-	var oldest sql.NullInt64 // microseconds since 1970
-	err := l.db.Read(ctx, func(q sqldb.Querier) (err error) {
-		if _, lag.Newest, err = bounds(ctx, q); err != nil || !wanted || lag.Newest <= after {
-			return err
-		}
-		return q.QueryRowContext(ctx, `
-SELECT count(*), min(at) FROM (SELECT at FROM event_log WHERE seq > $1 ORDER BY seq LIMIT $2) AS unread`, after, maxLag).Scan(&lag.Events, &oldest)
+	if fresh {
+		return nil
+	}
+	var head int64
+	err := l.db.ReadOne(ctx, func(q sqldb.Querier) (err error) {
+		_, head, err = l.bounds(ctx, q)
+		return err
 	})
 	if err != nil {
-		return Lag{}, err
+		return err
 	}
-	if oldest.Valid {
-		lag.Behind = max(l.clock.Now().Sub(time.UnixMicro(oldest.Int64)), 0)
-	}
-	return lag, nil
-}
-
-// Subscribers returns how many subscriptions are live now, and how many have been cut since Open because they did not keep
-// up.
-func (l *Log) Subscribers() (live int, cut int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return len(l.live), l.cut.Load()
+	l.gauges.read(page{head: head, atHead: true}, l.clock.Now())
+	return nil
 }
 
-// lagTimeout bounds what whoever reads the metrics waits for the database.
-const lagTimeout = time.Second
+// Newest returns the number of the newest event that Run has seen: of what was committed up to a poll interval ago, and at
+// once while there are subscribers.
+func (l *Log) Newest() int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.gauges.newest
+}
+
+// Served returns the number up to which the subscribers that keep up have been served. Without one it is Newest.
+func (l *Log) Served() int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.served()
+}
+
+func (l *Log) served() int64 {
+	if len(l.live) == 0 {
+		return l.gauges.newest
+	}
+	return min(l.last, l.gauges.newest)
+}
+
+// Lag returns how far Run is behind: the events between Served and Newest, and the seconds since it was last at the end of the
+// log. The seconds are 0 while it comes there at least every other poll interval, and grow when it cannot keep up or the
+// database cannot be read. Both are 0 before Run.
+func (l *Log) Lag() (events int64, seconds float64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.gauges.atHead.IsZero() {
+		return 0, 0
+	}
+	if behind := l.clock.Now().Sub(l.gauges.atHead); behind > 2*l.poll {
+		seconds = behind.Seconds()
+	}
+	return l.gauges.newest - l.served(), seconds
+}
+
+// Subscribers returns how many subscriptions are open.
+func (l *Log) Subscribers() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.gauges.open
+}
+
+// Cut returns how many subscriptions have been ended with ErrSlowConsumer.
+func (l *Log) Cut() int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.gauges.cut
+}
 
 // Metrics tells Prometheus of a log.
 type Metrics struct {
-	log                                *Log
-	newest, lag, behind, live, cut, ok *prometheus.Desc
+	log                            *Log
+	newest, lag, behind, open, cut *prometheus.Desc
 }
 
 var _ prometheus.Collector = (*Metrics)(nil)
 
-// Metrics returns what tells Prometheus of the log: concordat_eventlog_*. What needs the database, the newest event and the
-// lag, is left out where that does not answer within a second, and concordat_eventlog_readable is then 0.
+// Metrics returns what tells Prometheus of the log: concordat_eventlog_*. It asks the database nothing.
 func (l *Log) Metrics() *Metrics {
 	desc := func(name, help string) *prometheus.Desc {
 		return prometheus.NewDesc("concordat_eventlog_"+name, help, nil, nil)
 	}
 	return &Metrics{
 		log:    l,
-		newest: desc("newest_sequence", "The sequence number of the newest event."),
-		lag:    desc("lag_events", "Events that are committed and not yet read for those who are subscribed, counted up to 10000."),
-		behind: desc("lag_seconds", "How long ago the oldest of the events of the lag happened, in seconds; 0 without a lag."),
-		live:   desc("subscribers", "Subscriptions that get events as they are committed."),
+		newest: desc("newest_sequence", "The sequence number of the newest event that was seen."),
+		lag:    desc("lag_events", "Events that are committed and that those who are subscribed have not been given."),
+		behind: desc("lag_seconds", "Since when the log has not been read to its end, in seconds; 0 while it is."),
+		open:   desc("subscribers", "Subscriptions that are open."),
 		cut:    desc("subscribers_cut_total", "Subscriptions that were cut because they did not keep up."),
-		ok:     desc("readable", "1 where the database could be asked for the lag, 0 where it could not."),
 	}
 }
 
 // Describe implements prometheus.Collector.
 func (m *Metrics) Describe(to chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{m.newest, m.lag, m.behind, m.live, m.cut, m.ok} {
+	for _, d := range []*prometheus.Desc{m.newest, m.lag, m.behind, m.open, m.cut} {
 		to <- d
 	}
 }
 
 // Collect implements prometheus.Collector.
 func (m *Metrics) Collect(to chan<- prometheus.Metric) {
-	gauge := func(d *prometheus.Desc, v float64) {
-		to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v)
+	tell := func(d *prometheus.Desc, kind prometheus.ValueType, v float64) {
+		to <- prometheus.MustNewConstMetric(d, kind, v)
 	}
-	live, cut := m.log.Subscribers()
-	gauge(m.live, float64(live))
-	to <- prometheus.MustNewConstMetric(m.cut, prometheus.CounterValue, float64(cut))
-	ctx, cancel := context.WithTimeout(context.Background(), lagTimeout)
-	defer cancel()
-	lag, err := m.log.Lag(ctx)
-	if err != nil {
-		gauge(m.ok, 0)
-		return
-	}
-	gauge(m.ok, 1)
-	gauge(m.newest, float64(lag.Newest))
-	gauge(m.lag, float64(lag.Events))
-	gauge(m.behind, lag.Behind.Seconds())
+	events, seconds := m.log.Lag()
+	tell(m.newest, prometheus.GaugeValue, float64(m.log.Newest()))
+	tell(m.lag, prometheus.GaugeValue, float64(events))
+	tell(m.behind, prometheus.GaugeValue, seconds)
+	tell(m.open, prometheus.GaugeValue, float64(m.log.Subscribers()))
+	tell(m.cut, prometheus.CounterValue, float64(m.log.Cut()))
 }

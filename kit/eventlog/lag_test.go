@@ -4,91 +4,94 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
-
-	"github.com/concordat-dev/concordat/kit/clock/clocktest"
 )
 
-// told returns the metrics of a log, a line each: what is behind "concordat_eventlog_".
-func told(t *testing.T, log *Log) map[string]string {
-	t.Helper()
-	registry := prometheus.NewRegistry()
-	if err := registry.Register(log.Metrics()); err != nil {
-		t.Fatal(err)
-	}
-	if problems, err := testutil.GatherAndLint(registry); err != nil || len(problems) > 0 {
-		t.Fatalf("%v, %v", problems, err)
-	}
-	families, err := registry.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	got := make(map[string]string)
-	for _, f := range families {
-		m := f.GetMetric()[0]
-		got[strings.TrimPrefix(f.GetName(), "concordat_eventlog_")] = fmt.Sprint(m.GetGauge().GetValue() + m.GetCounter().GetValue())
-	}
-	return got
-}
-
-func wantTold(t *testing.T, log *Log, when string, want map[string]string) {
-	t.Helper()
-	got := told(t, log)
-	for name, v := range want {
-		if got[name] != v {
-			t.Errorf("%s: %s is %q, want %s", when, name, got[name], v)
-		}
-	}
-}
-
-func TestTheLagIsWhatIsCommittedAndNotReadYet(t *testing.T) {
-	clk := clocktest.New(time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC))
-	opts := options()
-	opts.Clock = clk
-	f := openLog(t, t.TempDir(), opts)
-	wantTold(t, f.log, "empty", map[string]string{"newest_sequence": "0", "lag_events": "0", "lag_seconds": "0", "subscribers": "0", "readable": "1"})
-	f.append("before")
-	clk.Advance(time.Minute)
-	wantTold(t, f.log, "with nobody who wants it", map[string]string{"newest_sequence": "1", "lag_events": "0", "lag_seconds": "0"})
-	s := f.subscribe("", nil)
-	f.append("a", "b")
-	clk.Advance(20 * time.Second)
-	f.append("c")
-	clk.Advance(10 * time.Second)
-	wantTold(t, f.log, "while nobody reads", map[string]string{
-		"newest_sequence": "4", "lag_events": "3", "lag_seconds": "30", "subscribers": "1", "subscribers_cut_total": "0",
-	})
-	f.run()
-	wantNext(t, s, "a", "b", "c") // what a subscriber has, has been read
-	wantTold(t, f.log, "when all is read", map[string]string{"newest_sequence": "4", "lag_events": "0", "lag_seconds": "0", "subscribers": "1"})
-	s.Close()
-	if err := f.db.Close(); err != nil {
-		t.Fatal(err)
-	}
-	got := told(t, f.log)
-	if _, there := got["lag_events"]; there || got["readable"] != "0" || got["subscribers"] != "0" {
-		t.Errorf("of a database that is closed: %v", got)
-	}
-}
-
-func TestSubscribersThatAreCutAreCounted(t *testing.T) {
-	dir := t.TempDir()
-	synctest.Test(t, func(t *testing.T) {
+func TestTheGaugesTellHowTheLogIsDoing(t *testing.T) {
+	onEach(t, func(t *testing.T, fresh func(testing.TB) place) {
 		opts := options()
-		opts.BufferSize = 2
-		f := openLog(t, dir, opts)
-		f.run()
-		f.subscribe("", nil)
-		f.subscribe("", nil)
-		f.subscribe("", only("nothing"))
-		f.append("1", "2", "3")
-		synctest.Wait()
-		if live, cut := f.log.Subscribers(); live != 1 || cut != 2 {
-			t.Errorf("%d are live and %d were cut, want 1 and 2", live, cut)
+		manual := still()
+		opts.Clock, opts.BufferSize, opts.PollInterval = manual, 2, time.Second
+		f := openLog(t, fresh(t), opts)
+		want := func(when string, newest, served, behind int64, seconds float64, subscribers int, cut int64) {
+			t.Helper()
+			b, s := f.log.Lag()
+			if f.log.Newest() != newest || f.log.Served() != served || b != behind || s != seconds || f.log.Subscribers() != subscribers || f.log.Cut() != cut {
+				t.Errorf("%s: newest %d, served %d, %d events and %v s behind, %d subscribers, %d cut", when,
+					f.log.Newest(), f.log.Served(), b, s, f.log.Subscribers(), f.log.Cut())
+			}
+		}
+		registry := prometheus.NewRegistry()
+		if err := registry.Register(f.log.Metrics()); err != nil {
+			t.Fatal(err)
+		}
+		want("at first", 0, 0, 0, 0, 0, 0)
+		f.append("a", "b")
+		f.settle()
+		want("without subscribers", 2, 2, 0, 0, 0, 0)
+		quick, slow := f.subscribe("", only("none")), f.subscribe("", nil)
+		f.append("c")
+		f.settle()
+		want("with two", 3, 3, 0, 0, 2, 0)
+		f.append("d", "e", "f")
+		f.settle()
+		want("after one did not keep up", 6, 6, 0, 0, 2, 1)
+		slow.Close()
+		slow.Close()
+		want("after it was closed", 6, 6, 0, 0, 1, 1)
+
+		f.append("g", "h")
+		p, err := f.log.readPage(t.Context(), 6)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.events, p.through, p.atHead = p.events[:1], 7, false // as a page that was full
+		f.log.handOut(p)
+		want("in the middle", 8, 7, 1, 0, 1, 1)
+		manual.Advance(time.Minute)
+		want("a minute later", 8, 7, 1, 60, 1, 1)
+		if problems, err := testutil.GatherAndLint(registry); err != nil || len(problems) > 0 {
+			t.Errorf("%v, %v", problems, err)
+		}
+		families, err := registry.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var told []string
+		for _, f := range families {
+			m := f.GetMetric()[0]
+			told = append(told, fmt.Sprint(strings.TrimPrefix(f.GetName(), "concordat_eventlog_"), " ", m.GetGauge().GetValue()+m.GetCounter().GetValue()))
+		}
+		if got, want := strings.Join(told, ", "), "lag_events 1, lag_seconds 60, newest_sequence 8, subscribers 1, subscribers_cut_total 1"; got != want {
+			t.Errorf("the metrics tell %s, want %s", got, want)
+		}
+		f.settle()
+		want("at the end", 8, 8, 0, 0, 1, 1)
+		quick.Close()
+		want("after all have left", 8, 8, 0, 0, 0, 1)
+	})
+}
+
+func TestTheGaugesFollowALogThatNobodyWatches(t *testing.T) {
+	onEach(t, func(t *testing.T, fresh func(testing.TB) place) {
+		opts := options()
+		manual := still()
+		opts.Clock, opts.PollInterval = manual, time.Second
+		f := openLog(t, fresh(t), opts)
+		f.append("a")
+		f.settle()
+		f.append("b", "c")
+		f.settle()
+		if n := f.log.Newest(); n != 1 {
+			t.Errorf("the log was looked at again at once: newest is %d", n)
+		}
+		manual.Advance(time.Second)
+		f.settle()
+		if n := f.log.Newest(); n != 3 {
+			t.Errorf("after a poll interval newest is %d, want 3", n)
 		}
 	})
 }

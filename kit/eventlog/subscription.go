@@ -40,9 +40,15 @@ func (l *Log) Subscribe(ctx context.Context, w Watch) (*Subscription, error) {
 			return nil, err
 		}
 	}
+	if w.Token == "" && l.inbox != nil {
+		// What is committed by now comes before the watch, also if it has no number yet.
+		if err := l.inbox.order(ctx); err != nil {
+			return nil, err
+		}
+	}
 	var trimmed, head int64
 	err := l.db.Read(ctx, func(q sqldb.Querier) (err error) {
-		if trimmed, head, err = bounds(ctx, q); err != nil || w.Token != "" {
+		if trimmed, head, err = l.bounds(ctx, q); err != nil || w.Token != "" {
 			return err
 		}
 		after, err = since(ctx, q, w.Since, trimmed, head)
@@ -67,6 +73,7 @@ func (l *Log) Subscribe(ctx context.Context, w Watch) (*Subscription, error) {
 	if err := s.ended(); err != nil {
 		return nil, err
 	}
+	l.count(1)
 	return s, nil
 }
 
@@ -98,7 +105,7 @@ func (s *Subscription) Next(ctx context.Context) (Event, string, error) {
 		}
 		if !live {
 			if err := s.catchUp(ctx); err != nil {
-				return Event{}, "", err
+				return Event{}, "", endOr(ctx, err)
 			}
 			continue
 		}
@@ -108,6 +115,18 @@ func (s *Subscription) Next(ctx context.Context) (Event, string, error) {
 			return Event{}, "", ctx.Err()
 		}
 	}
+}
+
+// endOr returns the error of a context that has ended, whatever that broke, and otherwise err.
+func endOr(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	// A connection can notice the deadline before the context does.
+	if deadline, ok := ctx.Deadline(); ok && !time.Now().Before(deadline) {
+		return context.DeadlineExceeded
+	}
+	return err
 }
 
 // Position returns the token of the newest point up to which Next has returned all that matches. It moves on past
@@ -122,6 +141,10 @@ func (s *Subscription) Position() string {
 // Close ends the subscription; a Next that waits returns. Closing twice is allowed.
 func (s *Subscription) Close() {
 	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return
+	}
 	s.closed = true
 	s.seen = s.position() // what is still in the queue was not told
 	s.queue = queue{}
@@ -226,7 +249,7 @@ func (s *Subscription) offer(p page) bool {
 		if s.queue.len() >= s.log.buffer {
 			s.seen = e.Seq - 1 // what came before e did not match or is in the queue
 			s.end = ErrSlowConsumer
-			s.log.cut.Add(1)
+			s.log.gauges.cut++ // handOut has the lock
 			s.notify()
 			return false
 		}

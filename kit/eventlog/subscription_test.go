@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/concordat-dev/concordat/kit/fault"
@@ -13,88 +12,97 @@ import (
 )
 
 func TestWithoutATokenAWatchBeginsNow(t *testing.T) {
-	f := openLog(t, t.TempDir(), options())
-	f.append("before the log runs")
-	f.run()
-	f.append("before the watch")
-	s := f.subscribe("", nil)
-	f.append("a", "b")
-	f.append("c")
-	wantNext(t, s, "a", "b", "c")
+	onEach(t, func(t *testing.T, fresh func(testing.TB) place) {
+		f := openLog(t, fresh(t), options())
+		f.append("before the log runs")
+		f.run()
+		f.append("before the watch")
+		s := f.subscribe("", nil)
+		f.append("a", "b")
+		f.append("c")
+		wantNext(t, s, "a", "b", "c")
+	})
 }
 
 func TestATokenResumesRightAfterItsEvent(t *testing.T) {
-	dir := t.TempDir()
-	first := openLog(t, dir, options())
-	stop := first.run()
-	s := first.subscribe("", nil)
-	first.append("a", "b", "c", "d")
-	token := wantNext(t, s, "a", "b")
+	onEach(t, func(t *testing.T, fresh func(testing.TB) place) {
+		at := fresh(t)
+		first := openLog(t, at, options())
+		stop := first.run()
+		s := first.subscribe("", nil)
+		first.append("a", "b", "c", "d")
+		token := wantNext(t, s, "a", "b")
 
-	t.Run("in the same process", func(t *testing.T) {
-		s := first.subscribe(token, nil)
-		wantNext(t, s, "c", "d")
-		first.append("e")
-		wantNext(t, s, "e")
-	})
-	t.Run("after a restart", func(t *testing.T) {
-		stop()
-		if err := first.db.Close(); err != nil {
-			t.Fatal(err)
-		}
-		second := openLog(t, dir, options())
-		second.run()
-		s := second.subscribe(token, nil)
-		second.append("f")
-		wantNext(t, s, "c", "d", "e", "f")
+		t.Run("in the same process", func(t *testing.T) {
+			s := first.subscribe(token, nil)
+			wantNext(t, s, "c", "d")
+			first.append("e")
+			wantNext(t, s, "e")
+		})
+		t.Run("after a restart", func(t *testing.T) {
+			stop()
+			if err := first.db.Close(); err != nil {
+				t.Fatal(err)
+			}
+			second := openLog(t, at, options())
+			second.run()
+			s := second.subscribe(token, nil)
+			second.append("f")
+			wantNext(t, s, "c", "d", "e", "f")
+		})
 	})
 }
 
 func TestAWatchCatchesUpThroughManyPagesAndGoesLive(t *testing.T) {
-	f := openLog(t, t.TempDir(), options())
-	start := f.subscribe("", nil).Position()
-	const n = 3*pageEvents + 7
-	f.fill(n)
-	f.run()
-	s := f.subscribe(start, func(e Event) bool { return len(e.Subject) < 3 || e.Subject == fmt.Sprint(n) || e.Subject == "live" })
-	for i := range 99 {
-		wantNext(t, s, fmt.Sprint(i+1))
-	}
-	wantNext(t, s, fmt.Sprint(n))
-	f.append("live")
-	wantNext(t, s, "live")
+	onEach(t, func(t *testing.T, fresh func(testing.TB) place) {
+		f := openLog(t, fresh(t), options())
+		start := f.subscribe("", nil).Position()
+		const n = 3*pageEvents + 7
+		f.fill(n)
+		f.run()
+		s := f.subscribe(start, func(e Event) bool { return len(e.Subject) < 3 || e.Subject == fmt.Sprint(n) || e.Subject == "live" })
+		for i := range 99 {
+			wantNext(t, s, fmt.Sprint(i+1))
+		}
+		wantNext(t, s, fmt.Sprint(n))
+		f.append("live")
+		wantNext(t, s, "live")
+	})
 }
 
 func TestPagesAreBoundedByTheirPayload(t *testing.T) {
-	f := openLog(t, t.TempDir(), options())
-	start := f.subscribe("", nil).Position()
-	for i := range 5 {
-		if err := f.write(Event{Subject: fmt.Sprint(i), Type: "T", Payload: make([]byte, pageBytes/2)}); err != nil {
-			t.Fatal(err)
+	onEach(t, func(t *testing.T, fresh func(testing.TB) place) {
+		f := openLog(t, fresh(t), options())
+		start := f.subscribe("", nil).Position()
+		for i := range 5 {
+			if err := f.write(Event{Subject: fmt.Sprint(i), Type: "T", Payload: make([]byte, pageBytes/2)}); err != nil {
+				t.Fatal(err)
+			}
 		}
-	}
-	p, err := f.log.readPage(t.Context(), 0)
-	if err != nil || len(p.events) != 2 || p.through != 2 || p.atHead {
-		t.Errorf("a page of %d events through %d, at head %v, %v", len(p.events), p.through, p.atHead, err)
-	}
-	wantNext(t, f.subscribe(start, nil), "0", "1", "2", "3", "4")
+		f.number()
+		p, err := f.log.readPage(t.Context(), 0)
+		if err != nil || len(p.events) != 2 || p.through != 2 || p.atHead {
+			t.Errorf("a page of %d events through %d, at head %v, %v", len(p.events), p.through, p.atHead, err)
+		}
+		wantNext(t, f.subscribe(start, nil), "0", "1", "2", "3", "4")
+	})
 }
 
 func TestThePositionMovesOnPastWhatDoesNotMatch(t *testing.T) {
-	dir := t.TempDir()
-	synctest.Test(t, func(t *testing.T) {
-		f := openLog(t, dir, options())
+	onEach(t, func(t *testing.T, fresh func(testing.TB) place) {
+		at := fresh(t)
+		f := openLog(t, at, options())
 		f.run()
 		s := f.subscribe("", only("wanted"))
 		f.append("a", "wanted", "b", "wanted", "c")
-		synctest.Wait()
+		f.settle()
 		// Both are buffered and not yet told; what is before the first is.
 		wantNext(t, f.subscribe(s.Position(), nil), "wanted", "b", "wanted", "c")
 		wantNext(t, s, "wanted")
 		wantNext(t, f.subscribe(s.Position(), nil), "wanted", "c")
 		wantNext(t, s, "wanted")
 		f.append("d")
-		synctest.Wait()
+		f.settle()
 		late := f.subscribe(s.Position(), nil)
 		f.append("e")
 		wantNext(t, late, "e")
@@ -102,13 +110,13 @@ func TestThePositionMovesOnPastWhatDoesNotMatch(t *testing.T) {
 }
 
 func TestThePositionOfAClosedSubscriptionIsBeforeWhatItWasNotTold(t *testing.T) {
-	dir := t.TempDir()
-	synctest.Test(t, func(t *testing.T) {
-		f := openLog(t, dir, options())
+	onEach(t, func(t *testing.T, fresh func(testing.TB) place) {
+		at := fresh(t)
+		f := openLog(t, at, options())
 		f.run()
 		s := f.subscribe("", nil)
 		f.append("a", "b", "c")
-		synctest.Wait()
+		f.settle()
 		wantNext(t, s, "a")
 		s.Close()
 		s.Close()
@@ -117,43 +125,47 @@ func TestThePositionOfAClosedSubscriptionIsBeforeWhatItWasNotTold(t *testing.T) 
 }
 
 func TestThePositionIsRightWhileCatchingUp(t *testing.T) {
-	f := openLog(t, t.TempDir(), options())
-	start := f.subscribe("", nil).Position()
-	f.append("a", "wanted", "b", "wanted", "c")
-	s := f.subscribe(start, only("wanted"))
-	if s.Position() != start {
-		t.Error("the position moved before anything was read")
-	}
-	wantNext(t, s, "wanted")
-	wantNext(t, f.subscribe(s.Position(), nil), "wanted", "c")
-	wantNext(t, s, "wanted")
-	late := f.subscribe(s.Position(), nil)
-	f.run()
-	f.append("d")
-	wantNext(t, late, "d")
+	onEach(t, func(t *testing.T, fresh func(testing.TB) place) {
+		f := openLog(t, fresh(t), options())
+		start := f.subscribe("", nil).Position()
+		f.append("a", "wanted", "b", "wanted", "c")
+		s := f.subscribe(start, only("wanted"))
+		if s.Position() != start {
+			t.Error("the position moved before anything was read")
+		}
+		wantNext(t, s, "wanted")
+		wantNext(t, f.subscribe(s.Position(), nil), "wanted", "c")
+		wantNext(t, s, "wanted")
+		late := f.subscribe(s.Position(), nil)
+		f.run()
+		f.append("d")
+		wantNext(t, late, "d")
+	})
 }
 
 func TestWhatNobodyWantedIsNotReadForThoseWhoComeLater(t *testing.T) {
-	f := openLog(t, t.TempDir(), options())
-	f.run()
-	f.subscribe("", nil).Close()
-	f.fill(10)
-	f.subscribe("", nil)
-	f.log.mu.Lock()
-	defer f.log.mu.Unlock()
-	if f.log.last != 10 {
-		t.Errorf("the log is read from %d on, want 10", f.log.last)
-	}
+	onEach(t, func(t *testing.T, fresh func(testing.TB) place) {
+		f := openLog(t, fresh(t), options())
+		f.run()
+		f.subscribe("", nil).Close()
+		f.fill(10)
+		f.subscribe("", nil)
+		f.log.mu.Lock()
+		defer f.log.mu.Unlock()
+		if f.log.last != 10 {
+			t.Errorf("the log is read from %d on, want 10", f.log.last)
+		}
+	})
 }
 
 func TestNextEndsWithItsContextAndLosesNothing(t *testing.T) {
-	dir := t.TempDir()
-	synctest.Test(t, func(t *testing.T) {
-		f := openLog(t, dir, options())
+	onEach(t, func(t *testing.T, fresh func(testing.TB) place) {
+		at := fresh(t)
+		f := openLog(t, at, options())
 		f.run()
 		s := f.subscribe("", nil)
 		for i := range 3 {
-			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 			if _, _, err := s.Next(ctx); !errors.Is(err, context.DeadlineExceeded) {
 				t.Fatalf("Next returned %v", err)
 			}
@@ -165,17 +177,17 @@ func TestNextEndsWithItsContextAndLosesNothing(t *testing.T) {
 }
 
 func TestASlowConsumerIsCutAfterItsBufferAndResumes(t *testing.T) {
-	dir := t.TempDir()
-	synctest.Test(t, func(t *testing.T) {
+	onEach(t, func(t *testing.T, fresh func(testing.TB) place) {
+		at := fresh(t)
 		opts := options()
 		opts.BufferSize = 4
-		f := openLog(t, dir, opts)
+		f := openLog(t, at, opts)
 		f.run()
 		slow := f.subscribe("", func(e Event) bool { return e.Subject != "odd" })
 		picky := f.subscribe("", only("6"))
 		f.append("1", "odd", "2", "3", "odd", "4", "odd", "5", "6")
 		f.append("7")
-		synctest.Wait()
+		f.settle()
 		wantNext(t, slow, "1", "2", "3", "4")
 		end := wantEnd(t, slow, ErrSlowConsumer)
 		if end.Kind() != fault.ResourceExhausted || end.Metadata()[MetadataResumeToken] != slow.Position() {
@@ -189,14 +201,14 @@ func TestASlowConsumerIsCutAfterItsBufferAndResumes(t *testing.T) {
 }
 
 func TestSubscriptionsEndWithATokenWhenTheLogStops(t *testing.T) {
-	dir := t.TempDir()
-	synctest.Test(t, func(t *testing.T) {
-		f := openLog(t, dir, options())
+	onEach(t, func(t *testing.T, fresh func(testing.TB) place) {
+		at := fresh(t)
+		f := openLog(t, at, options())
 		stop := f.run()
 		start := f.subscribe("", nil).Position()
 		buffered := f.subscribe("", nil)
 		f.append("a", "b")
-		synctest.Wait()
+		f.settle()
 		catchingUp := f.subscribe(start, nil)
 		waiting := f.subscribe("", nil)
 		ended := make(chan error)
@@ -204,7 +216,7 @@ func TestSubscriptionsEndWithATokenWhenTheLogStops(t *testing.T) {
 			_, _, err := waiting.Next(t.Context())
 			ended <- err
 		}()
-		synctest.Wait()
+		f.settle()
 		stop()
 		if err := <-ended; !errors.Is(err, ErrStopped) {
 			t.Errorf("Next returned %v", err)
@@ -228,21 +240,23 @@ func TestSubscriptionsEndWithATokenWhenTheLogStops(t *testing.T) {
 }
 
 func TestALogThatCannotBeReadStops(t *testing.T) {
-	f := openLog(t, t.TempDir(), options())
-	s := f.subscribe("", nil)
-	if err := f.db.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if err := f.log.Run(t.Context()); !errors.Is(err, sqldb.ErrClosed) {
-		t.Errorf("Run returned %v", err)
-	}
-	wantEnd(t, s, ErrStopped)
+	onEach(t, func(t *testing.T, fresh func(testing.TB) place) {
+		f := openLog(t, fresh(t), options())
+		s := f.subscribe("", nil)
+		if err := f.db.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.log.Run(t.Context()); !errors.Is(err, sqldb.ErrClosed) {
+			t.Errorf("Run returned %v", err)
+		}
+		wantEnd(t, s, ErrStopped)
+	})
 }
 
 func TestAClosedSubscriptionEndsAndIsForgotten(t *testing.T) {
-	dir := t.TempDir()
-	synctest.Test(t, func(t *testing.T) {
-		f := openLog(t, dir, options())
+	onEach(t, func(t *testing.T, fresh func(testing.TB) place) {
+		at := fresh(t)
+		f := openLog(t, at, options())
 		f.run()
 		first := f.subscribe("", nil)
 		old := first.Position()
@@ -255,7 +269,7 @@ func TestAClosedSubscriptionEndsAndIsForgotten(t *testing.T) {
 			_, _, err := live.Next(t.Context())
 			ended <- err
 		}()
-		synctest.Wait()
+		f.settle()
 		live.Close()
 		if err := <-ended; !errors.Is(err, ErrSubscriptionClosed) {
 			t.Errorf("Next returned %v", err)
@@ -274,10 +288,12 @@ func TestAClosedSubscriptionEndsAndIsForgotten(t *testing.T) {
 }
 
 func TestASubscriptionClosedWhileItCatchesUpTellsNothingMore(t *testing.T) {
-	f := openLog(t, t.TempDir(), options())
-	start := f.subscribe("", nil).Position()
-	f.append("1", "2")
-	var s *Subscription
-	s = f.subscribe(start, func(Event) bool { s.Close(); return true })
-	wantEnd(t, s, ErrSubscriptionClosed)
+	onEach(t, func(t *testing.T, fresh func(testing.TB) place) {
+		f := openLog(t, fresh(t), options())
+		start := f.subscribe("", nil).Position()
+		f.append("1", "2")
+		var s *Subscription
+		s = f.subscribe(start, func(Event) bool { s.Close(); return true })
+		wantEnd(t, s, ErrSubscriptionClosed)
+	})
 }

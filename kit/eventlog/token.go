@@ -1,11 +1,16 @@
 package eventlog
 
 import (
+	"context"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
+	"fmt"
 	"hash/crc32"
+	"io"
+
+	"github.com/concordat-dev/concordat/kit/sqldb"
 )
 
 // TokenLength is the length of every resume token, in characters of base64url.
@@ -82,4 +87,17 @@ func (s *signer) mac(dst, position []byte, scope string) []byte {
 	h.Write([]byte(scope))
 	var sum [sha256.Size]byte
 	return append(dst, h.Sum(sum[:0])[:macSize]...)
+}
+
+// Renew gives the log of a database that was restored from a backup a new epoch: from then on the tokens that were given out
+// before, among them those for events that are lost, are too old. A log that is open keeps the epoch that it has read.
+func Renew(ctx context.Context, tx *sqldb.Tx, rand io.Reader) error {
+	var epoch [epochSize]byte
+	if _, err := io.ReadFull(rand, epoch[:]); err != nil {
+		return fmt.Errorf("make the epoch of the event log: %w", err)
+	}
+	if _, err := tx.ExecContext(ctx, `UPDATE event_log_meta SET epoch = $1 WHERE id = 1`, epoch[:]); err != nil {
+		return fmt.Errorf("renew the epoch of the event log: %w", err)
+	}
+	return nil
 }

@@ -1,16 +1,20 @@
 package eventlog
 
 import (
+	"crypto/rand"
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
 	"hash/crc32"
+	"io"
 	"math"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/concordat-dev/concordat/kit/fault"
+	"github.com/concordat-dev/concordat/kit/sqldb"
 )
 
 func testSigner() *signer {
@@ -89,71 +93,109 @@ func TestAForgedTokenIsRefused(t *testing.T) {
 }
 
 func TestATokenThatIsNoneIsRefusedWithItsField(t *testing.T) {
-	f := openLog(t, t.TempDir(), options())
-	valid := f.subscribe("", nil).Position()
-	for name, token := range map[string]string{
-		"one character":         "A",
-		"a text":                "not a token",
-		"too short":             valid[:len(valid)-1],
-		"too long":              valid + "A",
-		"a group too long":      valid + "AAAA",
-		"a line break":          valid[:TokenLength-1] + "\n",
-		"line breaks to ignore": valid[:10] + "\n\n" + valid[12:],
-		"the other base64":      "+/" + valid[2:],
-		"padding":               valid[:TokenLength-1] + "=",
-		"only zeros":            base64.RawURLEncoding.EncodeToString(make([]byte, tokenSize)),
-	} {
-		_, err := f.log.Subscribe(t.Context(), Watch{Scope: scope, Token: token})
-		got, ok := fault.As(err)
-		if !ok || !errors.Is(err, ErrBadToken) || got.Kind() != fault.InvalidArgument {
-			t.Errorf("%s: %v", name, err)
-			continue
+	onEach(t, func(t *testing.T, fresh func(testing.TB) place) {
+		f := openLog(t, fresh(t), options())
+		valid := f.subscribe("", nil).Position()
+		for name, token := range map[string]string{
+			"one character":         "A",
+			"a text":                "not a token",
+			"too short":             valid[:len(valid)-1],
+			"too long":              valid + "A",
+			"a group too long":      valid + "AAAA",
+			"a line break":          valid[:TokenLength-1] + "\n",
+			"line breaks to ignore": valid[:10] + "\n\n" + valid[12:],
+			"the other base64":      "+/" + valid[2:],
+			"padding":               valid[:TokenLength-1] + "=",
+			"only zeros":            base64.RawURLEncoding.EncodeToString(make([]byte, tokenSize)),
+		} {
+			_, err := f.log.Subscribe(t.Context(), Watch{Scope: scope, Token: token})
+			got, ok := fault.As(err)
+			if !ok || !errors.Is(err, ErrBadToken) || got.Kind() != fault.InvalidArgument {
+				t.Errorf("%s: %v", name, err)
+				continue
+			}
+			if v := got.Violations(); len(v) != 1 || v[0].Field != "resume_token" {
+				t.Errorf("%s: violations %v", name, v)
+			}
 		}
-		if v := got.Violations(); len(v) != 1 || v[0].Field != "resume_token" {
-			t.Errorf("%s: violations %v", name, v)
-		}
-	}
+	})
 }
 
 func TestATokenIsGoodForItsScopeAlone(t *testing.T) {
-	f := openLog(t, t.TempDir(), options())
-	token := f.subscribe("", nil).Position()
-	if _, err := f.log.Subscribe(t.Context(), Watch{Scope: "other/Watch", Token: token}); !errors.Is(err, ErrBadToken) {
-		t.Errorf("Subscribe returned %v", err)
-	}
+	onEach(t, func(t *testing.T, fresh func(testing.TB) place) {
+		f := openLog(t, fresh(t), options())
+		token := f.subscribe("", nil).Position()
+		if _, err := f.log.Subscribe(t.Context(), Watch{Scope: "other/Watch", Token: token}); !errors.Is(err, ErrBadToken) {
+			t.Errorf("Subscribe returned %v", err)
+		}
+	})
 }
 
 func TestATokenOfAnotherHistoryIsTooOld(t *testing.T) {
-	f := openLog(t, t.TempDir(), options())
-	f.append("a")
-	other := openLog(t, t.TempDir(), options())
-	other.append("a", "b")
-	_, err := f.log.Subscribe(t.Context(), Watch{Scope: scope, Token: other.subscribe("", nil).Position()})
-	wantTooOld(t, f, err, "a")
+	onEach(t, func(t *testing.T, fresh func(testing.TB) place) {
+		f := openLog(t, fresh(t), options())
+		f.append("a")
+		other := openLog(t, fresh(t), options())
+		other.append("a", "b")
+		_, err := f.log.Subscribe(t.Context(), Watch{Scope: scope, Token: other.subscribe("", nil).Position()})
+		wantTooOld(t, f, err, "a")
+	})
 }
 
 func TestATokenFromBeforeARestoredBackupIsTooOld(t *testing.T) {
-	first := openLog(t, t.TempDir(), options())
+	first := openLog(t, freshSQLite(t), options())
 	first.append("a")
 	if err := first.db.Close(); err != nil {
 		t.Fatal(err)
 	}
-	backup, err := os.ReadFile(filepath.Join(first.dir, "log.db"))
+	backup, err := os.ReadFile(filepath.Join(first.at.dir, "log.db"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	later := openLog(t, first.dir, options())
+	later := openLog(t, first.at, options())
 	later.append("b", "c")
 	token := later.subscribe("", nil).Position()
 	if err := later.db.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(first.dir, "log.db"), backup, 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(first.at.dir, "log.db"), backup, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	restored := openLog(t, first.dir, options())
+	restored := openLog(t, first.at, options())
 	_, err = restored.log.Subscribe(t.Context(), Watch{Scope: scope, Token: token})
 	wantTooOld(t, restored, err, "a")
+}
+
+// The log went on after the backup and then again after it was restored: the numbers of the two are the same, the events not.
+func TestARestoredLogThatIsRenewedTakesNoTokenOfItsPast(t *testing.T) {
+	onEach(t, func(t *testing.T, fresh func(testing.TB) place) {
+		f := openLog(t, fresh(t), options())
+		f.append("a", "b")
+		token := f.subscribe("", nil).Position()
+		renew := func(random io.Reader) error {
+			return f.db.Write(t.Context(), func(tx *sqldb.Tx) error { return Renew(t.Context(), tx, random) })
+		}
+		if err := renew(strings.NewReader("too little")); err == nil {
+			t.Error("an epoch was made of too little randomness")
+		}
+		wantNoneAfter(t, openLogAgain(t, f), token)
+		if err := renew(rand.Reader); err != nil {
+			t.Fatal(err)
+		}
+		restored := openLogAgain(t, f)
+		_, err := restored.log.Subscribe(t.Context(), Watch{Scope: scope, Token: token})
+		wantTooOld(t, restored, err, "a", "b", "last")
+	})
+}
+
+// openLogAgain opens the log as another process would after a restart.
+func openLogAgain(t *testing.T, f *fixture) *fixture {
+	t.Helper()
+	log, err := Open(t.Context(), f.db, options())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &fixture{t: t, at: f.at, db: f.db, log: log}
 }
 
 // wantTooOld checks that err is ErrTooOld and that its token gives what is retained.

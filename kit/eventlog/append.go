@@ -1,0 +1,106 @@
+package eventlog
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/concordat-dev/concordat/kit/sqldb"
+)
+
+// insertRows is how many events one statement adds on SQLite.
+const insertRows = 32
+
+// Append adds the events to the log, in this order, in the transaction of the change that they tell of. Subscribers
+// are given them once that is committed.
+//
+// On PostgreSQL transactions that commit at about the same time come in the order of their calls of Append. So a store
+// appends after the statements that change, or lock, what the event is about: then whoever waits for that appends later.
+func (l *Log) Append(ctx context.Context, tx *sqldb.Tx, events ...Event) error {
+	for _, e := range events {
+		if err := e.check(); err != nil {
+			return fmt.Errorf("append event %q: %w", e.Type, err)
+		}
+	}
+	if len(events) == 0 {
+		return nil
+	}
+	add := l.insert
+	if l.inbox != nil {
+		add = l.insertUnnumbered
+	}
+	if err := add(ctx, tx, events); err != nil {
+		return fmt.Errorf("append %d events: %w", len(events), err)
+	}
+	tx.OnCommit(l.appended.signal)
+	return nil
+}
+
+func (e *Event) check() error {
+	switch {
+	case e.Type == "" || len(e.Type) > MaxName:
+		return fmt.Errorf("the type has %d bytes, not 1 to %d", len(e.Type), MaxName)
+	case !utf8.ValidString(e.Type) || strings.Contains(e.Type, "\x00"):
+		return fmt.Errorf("the type is no text")
+	case len(e.Subject) > MaxName:
+		return fmt.Errorf("the subject has %d bytes, more than %d", len(e.Subject), MaxName)
+	case len(e.Payload) > MaxPayload:
+		return fmt.Errorf("the payload has %d bytes, more than %d", len(e.Payload), MaxPayload)
+	}
+	return nil
+}
+
+// time returns At as it is kept.
+func (l *Log) time(e Event) int64 {
+	if e.At.IsZero() {
+		return l.clock.Now().UnixMicro()
+	}
+	return e.At.UnixMicro()
+}
+
+// present returns a payload that is not NULL.
+func present(payload []byte) []byte {
+	if payload == nil {
+		return []byte{}
+	}
+	return payload
+}
+
+// insert adds events on SQLite.
+func (l *Log) insert(ctx context.Context, tx *sqldb.Tx, events []Event) error {
+	for len(events) > 0 {
+		some := events[:min(insertRows, len(events))]
+		events = events[len(some):]
+		args := make([]any, 0, 4*len(some))
+		for _, e := range some {
+			args = append(args, l.time(e), e.Subject, e.Type, present(e.Payload))
+		}
+		if _, err := tx.ExecContext(ctx, insertStatement(len(some)), args...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// insertStatement returns the statement that adds n events on SQLite.
+func insertStatement(n int) string {
+	return `INSERT INTO event_log (at, subject, type, payload) VALUES (?, ?, ?, ?)` + strings.Repeat(", (?, ?, ?, ?)", n-1)
+}
+
+// insertUnnumbered adds events to the inbox of PostgreSQL.
+func (l *Log) insertUnnumbered(ctx context.Context, tx *sqldb.Tx, events []Event) error {
+	at := make([]int64, len(events))
+	subjects := make([][]byte, len(events))
+	types := make([]string, len(events))
+	payloads := make([][]byte, len(events))
+	for i, e := range events {
+		at[i], subjects[i], types[i], payloads[i] = l.time(e), []byte(e.Subject), e.Type, present(e.Payload)
+	}
+	_, err := tx.ExecContext(ctx, `
+INSERT INTO event_log_inbox (at, subject, type, payload)
+SELECT at, subject, type, payload
+FROM unnest($1::bigint[], $2::bytea[], $3::text[], $4::bytea[]) WITH ORDINALITY AS e (at, subject, type, payload, n) ORDER BY n`,
+		at, subjects, types, payloads)
+	return err
+}
