@@ -36,17 +36,20 @@ type Deps struct {
 
 // Main is the main function of a service: it reads the settings, runs until the process is told to stop (SIGINT,
 // SIGTERM; a second signal ends it at once), and exits: 0 after a stop that was asked for, 2 for bad settings, 1 for
-// everything else, with one line on standard error.
-func Main[C any](name, description string, run func(context.Context, C, Deps) error) {
-	MainOf(settings.Program{Name: name, Description: description}, run)
+// everything else, with one line on standard error. Where the first argument names one of the commands, that runs instead.
+func Main[C any](name, description string, run func(context.Context, C, Deps) error, commands ...Command) {
+	MainOf(settings.Program{Name: name, Description: description}, run, commands...)
 }
 
 // MainOf is Main for a program that holds several services.
-func MainOf[C any](program settings.Program, run func(context.Context, C, Deps) error) {
+func MainOf[C any](program settings.Program, run func(context.Context, C, Deps) error, commands ...Command) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // the second signal meets the default: the end
 	tuneMemory(os.Getenv, machine())
-	os.Exit(start(ctx, program, run, os.Args[1:], os.Environ(), os.Stdout, os.Stderr))
+	if c, args, ok := pick(commands, os.Args[1:]); ok {
+		os.Exit(c.start(ctx, program, args, os.Environ(), os.Stdout, os.Stderr))
+	}
+	os.Exit(start(ctx, describe(program, commands), run, os.Args[1:], os.Environ(), os.Stdout, os.Stderr))
 }
 
 func start[C any](ctx context.Context, program settings.Program, run func(context.Context, C, Deps) error, args, environ []string, stdout, stderr io.Writer) int {

@@ -17,7 +17,7 @@ func TestEveryFaultOfTheKitHasAReasonInTheContract(t *testing.T) {
 		policy.ErrCredentialsMissing, policy.ErrCallerRefused, policy.ErrScopeMissing, policy.ErrNotSelf, policy.ErrNoPolicy,
 		token.ErrInvalid, token.ErrExpired, token.ErrRevoked, token.ErrNoKeys,
 		server.ErrDraining,
-		sqldb.ErrOutcomeUnknown, sqldb.ErrStorageFull, sqldb.ErrStorageFailed, sqldb.ErrBusy, sqldb.ErrClosed,
+		sqldb.ErrOutcomeUnknown, sqldb.ErrStorageFull, sqldb.ErrStorageFailed, sqldb.ErrBusy, sqldb.ErrUnavailable, sqldb.ErrClosed,
 		eventlog.ErrBadToken, eventlog.ErrTooOld, eventlog.ErrSlowConsumer, eventlog.ErrStopped, eventlog.ErrSubscriptionClosed,
 	} {
 		if err := f.Valid(); err != nil {

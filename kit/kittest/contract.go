@@ -47,7 +47,7 @@ func NewerDatabase(t testing.TB, dir, file, set string) {
 	db, err := sqldb.Open(t.Context(), sqldb.Options{
 		Dir: dir, File: file, Clock: clock.System(),
 		Migrations: []sqldb.Set{eventlog.Migrations(), {Name: set, FS: fstest.MapFS{
-			"00999_future.sql": {Data: []byte("-- +goose Up\nCREATE TABLE future (id INTEGER PRIMARY KEY);\n")},
+			"sqlite/00999_future.sql": {Data: []byte("-- +goose Up\nCREATE TABLE future (id INTEGER PRIMARY KEY);\n")},
 		}}},
 	})
 	if err != nil {
