@@ -15,6 +15,7 @@ import (
 	"google.golang.org/protobuf/types/descriptorpb"
 	"google.golang.org/protobuf/types/dynamicpb"
 	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/fieldmaskpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	policyv1 "github.com/concordat-dev/concordat/gen/go/policy/v1"
@@ -137,6 +138,8 @@ func (f filler) value(fd protoreflect.FieldDescriptor, rules *validate.FieldRule
 			return protoreflect.ValueOfMessage((&timestamppb.Timestamp{Seconds: 1_767_225_600}).ProtoReflect())
 		case "google.protobuf.Duration":
 			return protoreflect.ValueOfMessage((&durationpb.Duration{Seconds: 1}).ProtoReflect())
+		case "google.protobuf.FieldMask":
+			return protoreflect.ValueOfMessage((&fieldmaskpb.FieldMask{Paths: []string{"labels"}}).ProtoReflect())
 		}
 		return protoreflect.ValueOfMessage(f.message(fd.Message(), depth+1))
 	case protoreflect.EnumKind:

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"os"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -34,6 +35,9 @@ type Settings struct {
 	Data       string           `help:"Data directory. It is made when it is missing, and belongs to one process at a time." default:".concordat/auth"`
 	Users      string           `help:"Where users is: it keeps the profiles of those who sign up. Asked when it is first needed, so users may start later." default:"dns:///127.0.0.1:50052"`
 	SigningKey string           `help:"PEM file (PKCS #8) of the Ed25519 key that signs access tokens, which nobody else may read. Made when it is missing. Empty means signing-key.pem in the data directory."`
+
+	kit.Database `embed:""`
+	kit.Events   `embed:""`
 
 	// Listener is used instead of Listen where it is set. New takes it over.
 	Listener net.Listener `kong:"-"`
@@ -77,9 +81,12 @@ func New(ctx context.Context, cfg Config, deps kit.Deps) (*App, error) {
 }
 
 func (a *App) build(ctx context.Context, h *kit.Host, cfg Config) error {
-	store, err := sqlstore.Open(ctx, sqlstore.Options{Dir: cfg.Data, Clock: h.Clock, Random: h.Random})
+	store, err := sqlstore.Open(ctx, sqlstore.Options{
+		URL: cfg.URL(), Connections: cfg.DatabaseConnections, Dir: cfg.Data, Clock: h.Clock, Random: h.Random,
+		Retention: cfg.Retention(),
+	})
 	if err != nil {
-		return fmt.Errorf("--data: %w", err)
+		return fmt.Errorf("%s: %w", cfg.Setting(), err)
 	}
 	h.OnClose(store.Close)
 	h.Beside(store.Run)
@@ -118,6 +125,10 @@ func (a *App) build(ctx context.Context, h *kit.Host, cfg Config) error {
 func signer(h *kit.Host, cfg Config) (*token.Signer, error) {
 	path := cfg.SigningKey
 	if path == "" {
+		// The store makes the directory only where it keeps its data there.
+		if err := os.MkdirAll(cfg.Data, 0o700); err != nil {
+			return nil, fmt.Errorf("--data: %w", err)
+		}
 		path = filepath.Join(cfg.Data, keyFile)
 	}
 	key, err := signingkey.Load(path, h.Random)

@@ -24,6 +24,9 @@ type Settings struct {
 	Data   string           `help:"Data directory. It is made when it is missing, and belongs to one process at a time." default:".concordat/payments"`
 	Auth   string           `help:"Where auth is: it says who may be charged, and its keys verify the access tokens of users. Asked when it is first needed, so auth may start later." default:"dns:///127.0.0.1:50051"`
 
+	kit.Database `embed:""`
+	kit.Events   `embed:""`
+
 	// Listener is used instead of Listen where it is set. New takes it over.
 	Listener net.Listener `kong:"-"`
 }
@@ -51,9 +54,12 @@ func New(ctx context.Context, cfg Config, deps kit.Deps) (*kit.Host, error) {
 	return kit.NewHost(ctx, kit.HostConfig{
 		Name: Name, Listen: cfg.Listen, Listener: cfg.Listener, Admin: cfg.Admin, Common: cfg.Common, Deps: deps,
 	}, func(h *kit.Host) error {
-		store, err := sqlstore.Open(ctx, sqlstore.Options{Dir: cfg.Data, Clock: h.Clock, Random: h.Random, NewID: h.NewID})
+		store, err := sqlstore.Open(ctx, sqlstore.Options{
+			URL: cfg.URL(), Connections: cfg.DatabaseConnections, Dir: cfg.Data, Clock: h.Clock, Random: h.Random, NewID: h.NewID,
+			Retention: cfg.Retention(),
+		})
 		if err != nil {
-			return fmt.Errorf("--data: %w", err)
+			return fmt.Errorf("%s: %w", cfg.Setting(), err)
 		}
 		h.OnClose(store.Close)
 		h.Beside(store.Run)

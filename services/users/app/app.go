@@ -4,8 +4,10 @@ package app
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"net"
 	"slices"
+	"time"
 
 	"github.com/concordat-dev/concordat/kit"
 	"github.com/concordat-dev/concordat/kit/settings"
@@ -23,13 +25,22 @@ type Settings struct {
 	Data   string           `help:"Data directory. It is made when it is missing, and belongs to one process at a time." default:".concordat/users"`
 	Auth   string           `help:"Where auth is: its keys verify the access tokens of users. Fetched when the first token comes, so auth may start later." default:"dns:///127.0.0.1:50051"`
 
+	PurgeAfter time.Duration `help:"How long a deleted user can be brought back before everything personal is erased." default:"720h"`
+
+	kit.Database `embed:""`
+	kit.Events   `embed:""`
+
 	// Listener is used instead of Listen where it is set. New takes it over.
 	Listener net.Listener `kong:"-"`
 }
 
 // Validate finds settings that cannot be meant.
 func (s *Settings) Validate() []settings.Problem {
-	return settings.Required(&s.Listen, &s.Data, &s.Auth)
+	problems := settings.Required(&s.Listen, &s.Data, &s.Auth)
+	if s.PurgeAfter <= 0 {
+		problems = append(problems, settings.Wrong(&s.PurgeAfter, "must be above zero"))
+	}
+	return problems
 }
 
 // Config is all settings of a process that runs the service.
@@ -50,9 +61,12 @@ func New(ctx context.Context, cfg Config, deps kit.Deps) (*kit.Host, error) {
 	return kit.NewHost(ctx, kit.HostConfig{
 		Name: Name, Listen: cfg.Listen, Listener: cfg.Listener, Admin: cfg.Admin, Common: cfg.Common, Deps: deps,
 	}, func(h *kit.Host) error {
-		store, err := sqlstore.Open(ctx, sqlstore.Options{Dir: cfg.Data, Clock: h.Clock, Random: h.Random})
+		store, err := sqlstore.Open(ctx, sqlstore.Options{
+			URL: cfg.URL(), Connections: cfg.DatabaseConnections, Dir: cfg.Data, Clock: h.Clock, Random: h.Random,
+			Retention: cfg.Retention(),
+		})
 		if err != nil {
-			return fmt.Errorf("--data: %w", err)
+			return fmt.Errorf("%s: %w", cfg.Setting(), err)
 		}
 		h.OnClose(store.Close)
 		h.Beside(store.Run)
@@ -68,9 +82,23 @@ func New(ctx context.Context, cfg Config, deps kit.Deps) (*kit.Host, error) {
 		if err := h.FollowRevocations(verifier, revocations(auth)); err != nil {
 			return err
 		}
+		service := users.NewService(users.Deps{Store: store, Clock: h.Clock, NewID: h.NewID, PurgeAfter: cfg.PurgeAfter})
+		h.Beside(func(ctx context.Context) error { service.RunSweeper(ctx, reportSweep(h.Log)); return nil })
 		return h.Serves(verifier, map[string]func(context.Context) error{"store": store.Healthy},
-			api.New(users.NewService(store, h.Clock, h.NewID), store.PageKey()).Register)
+			api.New(service, store.PageKey()).Register)
 	})
+}
+
+// reportSweep logs what a sweep did, if it did anything.
+func reportSweep(log *slog.Logger) func(users.Swept, error) {
+	return func(swept users.Swept, err error) {
+		switch {
+		case err != nil:
+			log.Warn("sweep is not complete", "cause", err, "left", swept.Left, "erased", swept.Erased)
+		case swept.Erased > 0:
+			log.Info("deleted users erased", "erased", swept.Erased)
+		}
+	}
 }
 
 // Run builds the service and runs it until ctx ends.

@@ -150,6 +150,63 @@ func TestARestartKeepsUsersAndPageTokens(t *testing.T) {
 	}
 }
 
+func TestADeletedUserIsErasedWhenItsTimeHasComeAndWatchersAreTold(t *testing.T) {
+	t.Parallel()
+	cfg := config(t, "--purge-after=1us")
+	a, stop := run(t, cfg)
+	c := call(t, a, cfg, "auth")
+	made, err := c.CreateUser(within(t), ada())
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := made.GetUser().GetUserId()
+	gone, err := c.DeleteUser(within(t), &usersv1.DeleteUserRequest{UserId: id, RequestId: "7d9a0000-0000-4000-8000-000000000002"})
+	if err != nil || gone.GetUser().GetPurgeAt() == nil {
+		t.Fatalf("delete: %v, %v", gone, err)
+	}
+	first, err := c.WatchUsers(within(t), &usersv1.WatchUsersRequest{Filter: "verified"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	point, err := first.Recv()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop()
+
+	a, _ = run(t, cfg) // which sweeps at once
+	c = call(t, a, cfg, "auth")
+	watch, err := c.WatchUsers(within(t), &usersv1.WatchUsersRequest{Filter: "verified", ResumeToken: point.GetResumeToken()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var event *usersv1.UserEvent
+	for event == nil {
+		msg, err := watch.Recv()
+		if err != nil {
+			t.Fatal(err)
+		}
+		event = msg.GetEvent()
+	}
+	if event.GetEventType() != usersv1.UserEventType_USER_EVENT_TYPE_ERASED || event.GetUserId() != id || event.GetMatches() {
+		t.Errorf("the watch was told %v", event)
+	}
+	got, err := c.GetUser(within(t), &usersv1.GetUserRequest{UserId: id})
+	if err != nil || got.GetUser().GetErasedAt() == nil || got.GetUser().GetEmail() != "" {
+		t.Errorf("left is %v, %v", got, err)
+	}
+	export, err := c.ExportUserData(within(t), &usersv1.ExportUserDataRequest{UserId: id})
+	for err == nil {
+		var msg *usersv1.ExportUserDataResponse
+		if msg, err = export.Recv(); err == nil && strings.Contains(strings.ToLower(msg.String()), "ada") {
+			t.Errorf("still kept: %v", msg)
+		}
+	}
+	if !errors.Is(err, io.EOF) {
+		t.Errorf("export: %v", err)
+	}
+}
+
 // keyService is auth as far as users knows it.
 type keyService struct {
 	authv1.UnimplementedKeyServiceServer
@@ -308,7 +365,8 @@ func TestSettingsHaveTheDocumentedDefaults(t *testing.T) {
 	if err := settings.Parse(program(), &cfg, nil, nil, io.Discard); err != nil {
 		t.Fatal(err)
 	}
-	if cfg.Listen != "127.0.0.1:50052" || cfg.Data != ".concordat/users" || cfg.Auth != "dns:///127.0.0.1:50051" || cfg.PKI != ".concordat/pki" {
+	if cfg.Listen != "127.0.0.1:50052" || cfg.Data != ".concordat/users" || cfg.Auth != "dns:///127.0.0.1:50051" || cfg.PKI != ".concordat/pki" ||
+		cfg.PurgeAfter != 30*24*time.Hour {
 		t.Errorf("got %+v", cfg)
 	}
 }
@@ -316,13 +374,13 @@ func TestSettingsHaveTheDocumentedDefaults(t *testing.T) {
 func TestEveryWrongSettingIsNamed(t *testing.T) {
 	t.Parallel()
 	var cfg app.Config
-	err := settings.Parse(program(), &cfg, []string{"--listen=nowhere", "--data=", "--auth=", "--drain-timeout=-1s", "--nonsense"},
+	err := settings.Parse(program(), &cfg, []string{"--listen=nowhere", "--data=", "--auth=", "--drain-timeout=-1s", "--purge-after=0s", "--nonsense"},
 		[]string{"CONCORDAT_USERS_NONSENSE=1"}, io.Discard)
 	var wrong *settings.Error
 	if !errors.As(err, &wrong) {
 		t.Fatalf("got %v", err)
 	}
-	for _, name := range []string{"--listen", "--data", "--auth", "--drain-timeout", "--nonsense", "CONCORDAT_USERS_NONSENSE"} {
+	for _, name := range []string{"--listen", "--data", "--auth", "--drain-timeout", "--purge-after", "--nonsense", "CONCORDAT_USERS_NONSENSE"} {
 		if !slices.ContainsFunc(wrong.Problems, func(p string) bool { return strings.Contains(p, name) }) {
 			t.Errorf("%s is not named in %q", name, wrong.Problems)
 		}

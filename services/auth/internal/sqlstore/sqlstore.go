@@ -1,4 +1,5 @@
-// Package sqlstore keeps accounts, sessions and their events in the embedded database of the service.
+// Package sqlstore keeps accounts, sessions and their events in the database of the service: SQLite in the data directory,
+// or PostgreSQL, where writes take turns as they do on SQLite.
 //
 // A transaction of auth.Store is one of the database: a change and its event are there together or not at all. Unique
 // indexes and the number of rows that a statement has changed decide who gets an email, a request id or a refresh
@@ -20,7 +21,7 @@ import (
 	"github.com/concordat-dev/concordat/services/auth/internal/auth"
 )
 
-//go:embed migrations/*.sql
+//go:embed migrations
 var migrations embed.FS
 
 // file is the name of the database in the data directory.
@@ -28,16 +29,22 @@ const file = "auth.db"
 
 // Options say which store to open.
 type Options struct {
-	// Dir is the data directory, which belongs to this process alone while the store is open. It is made if it is
+	// URL is that of a PostgreSQL database. Empty means SQLite in Dir.
+	URL sqldb.URL
+	// Connections is how many connections to PostgreSQL are open at once. Zero means the default of kit/sqldb.
+	Connections int
+	// Dir is the data directory of SQLite, which belongs to this process alone while the store is open. It is made if it is
 	// missing.
 	Dir string
 	// Clock tells how long a write has been going on and paces the event log. Required.
 	Clock clock.Clock
 	// Random is where the keys of the event log come from when the store is made. Required.
 	Random io.Reader
+	// Retention is what is kept of the events. Zero keeps all of them.
+	Retention eventlog.Retention
 }
 
-// Store keeps accounts in SQLite. It is safe for concurrent use.
+// Store keeps accounts. It is safe for concurrent use.
 type Store struct {
 	db  *sqldb.DB
 	log *eventlog.Log
@@ -45,13 +52,17 @@ type Store struct {
 
 var _ auth.Store = (*Store)(nil)
 
-// Open opens the store in a data directory, makes it if there is none, and brings its schema up to date. It returns what
+// Open opens the store, makes it if there is none, and brings its schema up to date. It returns what
 // sqldb.Open does.
 func Open(ctx context.Context, opts Options) (*Store, error) {
 	db, err := sqldb.Open(ctx, sqldb.Options{
-		Dir:   opts.Dir,
-		File:  file,
-		Clock: opts.Clock,
+		URL:         opts.URL,
+		Connections: opts.Connections,
+		OneWriter:   true, // what a transaction has read stays true: the last administrator, the code for the first one
+		Dir:         opts.Dir,
+		File:        file,
+		Clock:       opts.Clock,
+		Random:      opts.Random,
 		Migrations: []sqldb.Set{
 			eventlog.Migrations(),
 			{Name: "auth", FS: migrations, Dir: "migrations"},
@@ -60,7 +71,7 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	log, err := eventlog.Open(ctx, db, eventlog.Options{Clock: opts.Clock, Rand: opts.Random})
+	log, err := eventlog.Open(ctx, db, eventlog.Options{Clock: opts.Clock, Rand: opts.Random, Retention: opts.Retention})
 	if err != nil {
 		return nil, errors.Join(err, db.Close())
 	}

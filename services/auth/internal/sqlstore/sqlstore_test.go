@@ -4,20 +4,26 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"os"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/concordat-dev/concordat/kit/clock"
 	"github.com/concordat-dev/concordat/kit/eventlog"
 	"github.com/concordat-dev/concordat/kit/sqldb"
+	"github.com/concordat-dev/concordat/kit/sqldb/postgrestest"
 	"github.com/concordat-dev/concordat/services/auth/internal/auth"
 	"github.com/concordat-dev/concordat/services/auth/internal/sqlstore"
 	"github.com/concordat-dev/concordat/services/auth/internal/storetest"
 )
 
-func open(t *testing.T, dir string) *sqlstore.Store {
+func open(t *testing.T, dir string) *sqlstore.Store { return openWith(t, sqlstore.Options{Dir: dir}) }
+
+func openWith(t *testing.T, opts sqlstore.Options) *sqlstore.Store {
 	t.Helper()
-	s, err := sqlstore.Open(t.Context(), sqlstore.Options{Dir: dir, Clock: clock.System(), Random: rand.Reader})
+	opts.Clock, opts.Random = clock.System(), rand.Reader
+	s, err := sqlstore.Open(t.Context(), opts)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,10 +62,40 @@ func events(ctx context.Context, log *eventlog.Log, from string) ([]auth.Event, 
 
 const scope = "test"
 
+func TestMain(m *testing.M) { os.Exit(postgrestest.Main(m)) }
+
 func TestStore(t *testing.T) {
+	t.Run("SQLite", func(t *testing.T) {
+		conform(t, func(t *testing.T) sqlstore.Options { return sqlstore.Options{Dir: t.TempDir()} })
+	})
+	t.Run("PostgreSQL", func(t *testing.T) {
+		conform(t, func(t *testing.T) sqlstore.Options {
+			return sqlstore.Options{URL: sqldb.URL(postgrestest.Database(t))}
+		})
+	})
+}
+
+// serve runs a store until stop is called, or the test ends.
+func serve(t *testing.T, s *sqlstore.Store) (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- s.Run(ctx) }()
+	stop = sync.OnceFunc(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Errorf("run: %v", err)
+		}
+	})
+	t.Cleanup(stop)
+	return stop
+}
+
+// conform runs the suite on new databases.
+func conform(t *testing.T, fresh func(t *testing.T) sqlstore.Options) {
 	storetest.Run(t, func(t *testing.T) storetest.Backend {
-		dir := t.TempDir()
-		s := open(t, dir)
+		opts := fresh(t)
+		s := openWith(t, opts)
+		stop := serve(t, s)
 		sub, err := s.Log().Subscribe(t.Context(), eventlog.Watch{Scope: scope})
 		if err != nil {
 			t.Fatal(err)
@@ -70,10 +106,12 @@ func TestStore(t *testing.T) {
 			Store:  s,
 			Events: func(ctx context.Context) ([]auth.Event, error) { return events(ctx, s.Log(), begin) },
 			Reopen: func(t *testing.T) auth.Store {
+				stop()
 				if err := s.Close(); err != nil {
 					t.Fatal(err)
 				}
-				s = open(t, dir)
+				s = openWith(t, opts)
+				stop = serve(t, s)
 				return s
 			},
 		}

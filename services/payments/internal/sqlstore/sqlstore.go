@@ -1,4 +1,5 @@
-// Package sqlstore keeps payments in the embedded SQL database of the service.
+// Package sqlstore keeps payments in the database of the service: SQLite in the data directory, or PostgreSQL, where writes
+// take turns as they do on SQLite.
 //
 // What is promised: a payment, its two entries, the balances, the key that it was claimed with and its event are
 // committed together, and are on the disk when Capture returns nil. Which call makes a payment is decided by the primary
@@ -26,12 +27,17 @@ const File = "payments.db"
 // pageKeySize is the size of the key of page tokens, in bytes.
 const pageKeySize = 32
 
-//go:embed migrations/*.sql
+//go:embed migrations
 var migrations embed.FS
 
-// Options say which store to open. All fields are required.
+// Options say which store to open. All fields are required, except that URL and Dir stand for each other and Connections and
+// Retention may be zero.
 type Options struct {
-	// Dir is the data directory. It is made if it does not exist, and belongs to one process.
+	// URL is that of a PostgreSQL database. Empty means SQLite in Dir.
+	URL sqldb.URL
+	// Connections is how many connections to PostgreSQL are open at once. Zero means the default of kit/sqldb.
+	Connections int
+	// Dir is the data directory of SQLite. It is made if it does not exist, and belongs to one process.
 	Dir string
 	// Clock stamps accounts and paces the event log.
 	Clock clock.Clock
@@ -39,6 +45,8 @@ type Options struct {
 	Random io.Reader
 	// NewID returns a new UUIDv7 in its canonical form, for accounts. It is safe for concurrent use.
 	NewID func() string
+	// Retention is what is kept of the events. Zero keeps all of them.
+	Retention eventlog.Retention
 }
 
 // Store keeps payments. It is safe for concurrent use.
@@ -59,9 +67,13 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 		return nil, errors.New("a source of randomness and of ids is required")
 	}
 	db, err := sqldb.Open(ctx, sqldb.Options{
-		Dir:   opts.Dir,
-		File:  File,
-		Clock: opts.Clock,
+		URL:         opts.URL,
+		Connections: opts.Connections,
+		OneWriter:   true, // the balance that a transaction has read is the one that it moves
+		Dir:         opts.Dir,
+		File:        File,
+		Clock:       opts.Clock,
+		Random:      opts.Random,
 		Migrations: []sqldb.Set{
 			eventlog.Migrations(),
 			{Name: "payments", FS: migrations, Dir: "migrations"},
@@ -71,17 +83,17 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 		return nil, err
 	}
 	s := &Store{db: db, clock: opts.Clock, newID: opts.NewID}
-	if err := s.prepare(ctx, opts.Random); err != nil {
+	if err := s.prepare(ctx, opts); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
 	return s, nil
 }
 
-func (s *Store) prepare(ctx context.Context, random io.Reader) (err error) {
-	if s.log, err = eventlog.Open(ctx, s.db, eventlog.Options{Clock: s.clock, Rand: random}); err != nil {
+func (s *Store) prepare(ctx context.Context, opts Options) (err error) {
+	if s.log, err = eventlog.Open(ctx, s.db, eventlog.Options{Clock: s.clock, Rand: opts.Random, Retention: opts.Retention}); err != nil {
 		return err
 	}
-	if s.pageKey, err = s.loadPageKey(ctx, random); err != nil {
+	if s.pageKey, err = s.loadPageKey(ctx, opts.Random); err != nil {
 		return fmt.Errorf("key of page tokens: %w", err)
 	}
 	return nil

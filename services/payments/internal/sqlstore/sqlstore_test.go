@@ -4,40 +4,51 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"os"
 	"sync"
 	"testing"
 
 	"github.com/concordat-dev/concordat/kit/clock"
 	"github.com/concordat-dev/concordat/kit/id"
 	"github.com/concordat-dev/concordat/kit/sqldb"
+	"github.com/concordat-dev/concordat/kit/sqldb/postgrestest"
 	"github.com/concordat-dev/concordat/services/payments/internal/storetest"
 )
 
 func TestStore(t *testing.T) {
 	t.Parallel()
-	storetest.Run(t, func(t *testing.T) storetest.Database { return directory{t.TempDir()} })
+	t.Run("SQLite", func(t *testing.T) {
+		t.Parallel()
+		storetest.Run(t, func(t *testing.T) storetest.Database { return database{Dir: t.TempDir()} })
+	})
+	t.Run("PostgreSQL", func(t *testing.T) {
+		t.Parallel()
+		storetest.Run(t, func(t *testing.T) storetest.Database {
+			return database{URL: sqldb.URL(postgrestest.Database(t))}
+		})
+	})
 }
 
-// directory is the data directory of a test.
-type directory struct{ path string }
+func TestMain(m *testing.M) { os.Exit(postgrestest.Main(m)) }
 
-func (d directory) Open(t *testing.T) storetest.Store {
+// database is where a test keeps its data.
+type database Options
+
+func (d database) Open(t *testing.T) storetest.Store {
 	t.Helper()
-	s := openDir(t, d.path)
+	s := openWith(t, Options(d))
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &running{Store: s, cancel: cancel, ended: make(chan error, 1)}
 	go func() { r.ended <- s.Run(ctx) }()
 	return r
 }
 
-func openDir(t *testing.T, dir string) *Store {
+func openDir(t *testing.T, dir string) *Store { return openWith(t, Options{Dir: dir}) }
+
+func openWith(t *testing.T, opts Options) *Store {
 	t.Helper()
-	s, err := Open(t.Context(), Options{
-		Dir:    dir,
-		Clock:  clock.System(),
-		Random: rand.Reader,
-		NewID:  id.Generator(clock.System(), rand.Reader),
-	})
+	opts.Clock, opts.Random, opts.NewID = clock.System(), rand.Reader, id.Generator(clock.System(), rand.Reader)
+	s, err := Open(t.Context(), opts)
 	if err != nil {
 		t.Fatalf("open: %v", err)
 	}

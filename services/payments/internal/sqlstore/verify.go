@@ -14,9 +14,16 @@ const maxFindings = 10
 // check is a statement that returns the id of each row that breaks a rule.
 type check struct{ rule, query string }
 
-// checks are the rules of the books. Every figure in accounts and entries follows from the payments. The events are read
-// from the table of the log itself, in the same snapshot: it offers no other view of what is past.
-func checks() []check {
+// events returns the table of the log with the text of its subjects, in the same snapshot as the rest: the log offers no
+// other view of what is past. On PostgreSQL an event is in the inbox until it has its number.
+func events(engine sqldb.Engine) string {
+	return engine.Pick(`event_log`, `(SELECT seq, convert_from(subject, 'UTF8') AS subject, type FROM event_log
+		UNION ALL SELECT 0, convert_from(subject, 'UTF8'), type FROM event_log_inbox)`)
+}
+
+// checks are the rules of the books. Every figure in accounts and entries follows from the payments.
+func checks(engine sqldb.Engine) []check {
+	find := engine.Pick("instr", "strpos")
 	return []check{
 		{"a payment has two entries that sum to zero", `
 			SELECT p.payment_id FROM payments p LEFT JOIN entries e ON e.payment = p.seq
@@ -45,12 +52,12 @@ func checks() []check {
 		// Once events have been trimmed their absence says nothing.
 		{"a payment has one event that says it was charged", `
 			SELECT p.payment_id FROM payments p
-				LEFT JOIN event_log e ON e.subject = p.customer_id || '/' || p.payment_id AND e.type = 'CHARGED'
+				LEFT JOIN ` + events(engine) + ` e ON e.subject = p.customer_id || '/' || p.payment_id AND e.type = 'CHARGED'
 			WHERE (SELECT trimmed FROM event_log_meta WHERE id = 1) = 0
 			GROUP BY p.seq HAVING count(e.seq) <> 1`},
 		{"an event is about a payment of its customer", `
-			SELECT e.seq FROM event_log e
-				LEFT JOIN payments p ON p.payment_id = substr(e.subject, instr(e.subject, '/') + 1)
+			SELECT e.seq FROM ` + events(engine) + ` e
+				LEFT JOIN payments p ON p.payment_id = substr(e.subject, ` + find + `(e.subject, '/') + 1)
 			WHERE (e.subject = p.customer_id || '/' || p.payment_id) IS NOT TRUE`},
 	}
 }
@@ -62,7 +69,7 @@ func checks() []check {
 func (s *Store) Verify(ctx context.Context) error {
 	var broken []error
 	err := s.db.Read(ctx, func(q sqldb.Querier) error {
-		for _, c := range checks() {
+		for _, c := range checks(s.db.Engine()) {
 			ids, err := c.run(ctx, q)
 			if err != nil {
 				return fmt.Errorf("check that %s: %w", c.rule, err)

@@ -3,12 +3,14 @@ package api_test
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"testing"
 	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/types/known/fieldmaskpb"
 
 	usersv1 "github.com/concordat-dev/concordat/gen/go/users/v1"
 	"github.com/concordat-dev/concordat/kit/clock"
@@ -28,16 +30,31 @@ const (
 // start serves the API on a new store, behind the real request path.
 func start(t *testing.T, options ...func(*kittest.Options)) *kittest.Harness {
 	t.Helper()
+	return serve(t, clock.System(), options...)
+}
+
+// purgeAfter is how long a deleted user can be brought back in the tests.
+const purgeAfter = time.Hour
+
+// serve is start with a clock of the domain.
+func serve(t *testing.T, at clock.Clock, options ...func(*kittest.Options)) *kittest.Harness {
+	t.Helper()
 	store, err := sqlstore.Open(t.Context(), sqlstore.Options{Dir: t.TempDir(), Clock: clock.System(), Random: rand.Reader})
 	if err != nil {
 		t.Fatal(err)
 	}
+	running, end := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- store.Run(running) }()
 	t.Cleanup(func() {
-		if err := store.Close(); err != nil {
+		end()
+		if err := errors.Join(<-ended, store.Close()); err != nil {
 			t.Errorf("close: %v", err)
 		}
 	})
-	service := users.NewService(store, clock.System(), id.Generator(clock.System(), rand.Reader))
+	service := users.NewService(users.Deps{
+		Store: store, Clock: at, NewID: id.Generator(clock.System(), rand.Reader), PurgeAfter: purgeAfter,
+	})
 	return kittest.Start(t, api.New(service, store.PageKey()).Register, append([]func(*kittest.Options){
 		func(o *kittest.Options) { o.Name = "users" },
 	}, options...)...)
@@ -45,7 +62,7 @@ func start(t *testing.T, options ...func(*kittest.Options)) *kittest.Harness {
 
 // admin returns a client whose calls are an administrator's.
 func admin(h *kittest.Harness) usersv1.UserServiceClient {
-	return usersv1.NewUserServiceClient(h.As(adminID, "users.read", "users.admin"))
+	return usersv1.NewUserServiceClient(h.As(adminID, "users.read", "users.write", "users.admin"))
 }
 
 // callTimeout ends a test that hangs.
@@ -89,45 +106,99 @@ func total(t *testing.T, c usersv1.UserServiceClient) int {
 	return int(resp.GetTotalSize())
 }
 
-// calls has one valid call for each method of the service.
-func calls() map[string]func(context.Context, usersv1.UserServiceClient) error {
-	return map[string]func(context.Context, usersv1.UserServiceClient) error{
-		"CreateUser": func(ctx context.Context, c usersv1.UserServiceClient) error {
-			_, err := c.CreateUser(ctx, request(2))
+// requestID returns the n-th request id of a test, beside those of request.
+func requestID(n int) string { return fmt.Sprintf("7d9a0000-0000-4000-9000-%012x", n) }
+
+// called is one valid call of a method.
+type called struct {
+	method string
+	call   func(context.Context, usersv1.UserServiceClient) error
+}
+
+// calls has one valid call for each method of the service, on the n-th user where it is about one, in an order in which all of them
+// can be done.
+func calls(n int) []called {
+	type client = usersv1.UserServiceClient
+	user := request(n).GetUserId()
+	next := 100 * n
+	id := func() string { next++; return requestID(next) }
+	return []called{
+		{"CreateUser", func(ctx context.Context, c client) error {
+			_, err := c.CreateUser(ctx, request(n+1000))
 			return err
-		},
-		"GetUser": func(ctx context.Context, c usersv1.UserServiceClient) error {
-			_, err := c.GetUser(ctx, &usersv1.GetUserRequest{UserId: request(1).GetUserId()})
+		}},
+		{"GetUser", func(ctx context.Context, c client) error {
+			_, err := c.GetUser(ctx, &usersv1.GetUserRequest{UserId: user})
 			return err
-		},
-		"ListUsers": func(ctx context.Context, c usersv1.UserServiceClient) error {
+		}},
+		{"BatchGetUsers", func(ctx context.Context, c client) error {
+			_, err := c.BatchGetUsers(ctx, &usersv1.BatchGetUsersRequest{UserIds: []string{user}})
+			return err
+		}},
+		{"ListUsers", func(ctx context.Context, c client) error {
 			_, err := c.ListUsers(ctx, &usersv1.ListUsersRequest{})
 			return err
-		},
-		"StreamUsers": func(ctx context.Context, c usersv1.UserServiceClient) error {
-			stream, err := c.StreamUsers(ctx, &usersv1.StreamUsersRequest{})
-			if err != nil {
-				return err
-			}
-			_, err = stream.Recv() // there is a user
-			return err
-		},
-		"CreateUsers": func(ctx context.Context, c usersv1.UserServiceClient) error {
+		}},
+		{"StreamUsers", func(ctx context.Context, c client) error {
+			return received(c.StreamUsers(ctx, &usersv1.StreamUsersRequest{}))
+		}},
+		{"WatchUsers", func(ctx context.Context, c client) error {
+			return received(c.WatchUsers(ctx, &usersv1.WatchUsersRequest{}))
+		}},
+		{"ExportUserData", func(ctx context.Context, c client) error {
+			return received(c.ExportUserData(ctx, &usersv1.ExportUserDataRequest{UserId: user}))
+		}},
+		{"CreateUsers", func(ctx context.Context, c client) error {
 			stream, err := c.CreateUsers(ctx)
 			if err != nil {
 				return err
 			}
 			_, err = stream.CloseAndRecv()
 			return err
-		},
+		}},
+		{"UpdateUser", func(ctx context.Context, c client) error {
+			_, err := c.UpdateUser(ctx, &usersv1.UpdateUserRequest{
+				User: &usersv1.User{UserId: user, FirstName: "New"}, UpdateMask: mask("first_name"), RequestId: id(),
+			})
+			return err
+		}},
+		{"DisableUser", func(ctx context.Context, c client) error {
+			_, err := c.DisableUser(ctx, &usersv1.DisableUserRequest{UserId: user, RequestId: id()})
+			return err
+		}},
+		{"EnableUser", func(ctx context.Context, c client) error {
+			_, err := c.EnableUser(ctx, &usersv1.EnableUserRequest{UserId: user, RequestId: id()})
+			return err
+		}},
+		{"DeleteUser", func(ctx context.Context, c client) error {
+			_, err := c.DeleteUser(ctx, &usersv1.DeleteUserRequest{UserId: user, RequestId: id()})
+			return err
+		}},
+		{"UndeleteUser", func(ctx context.Context, c client) error {
+			_, err := c.UndeleteUser(ctx, &usersv1.UndeleteUserRequest{UserId: user, RequestId: id()})
+			return err
+		}},
+		{"EraseUser", func(ctx context.Context, c client) error {
+			_, err := c.EraseUser(ctx, &usersv1.EraseUserRequest{UserId: user, RequestId: id()})
+			return err
+		}},
 	}
+}
+
+func mask(paths ...string) *fieldmaskpb.FieldMask { return &fieldmaskpb.FieldMask{Paths: paths} }
+
+// received opens a stream and receives its first message.
+func received[M any](stream grpc.ServerStreamingClient[M], err error) error {
+	if err != nil {
+		return err
+	}
+	_, err = stream.Recv()
+	return err
 }
 
 func TestVerdictsOnEveryMethodAndKindOfCaller(t *testing.T) {
 	t.Parallel()
 	h := start(t)
-	create(t, admin(h), request(1))
-	self := request(1).GetUserId()
 
 	type verdict struct {
 		code   codes.Code
@@ -140,45 +211,47 @@ func TestVerdictsOnEveryMethodAndKindOfCaller(t *testing.T) {
 		notSelf = verdict{codes.PermissionDenied, "NOT_SELF"}
 		badly   = verdict{codes.Unauthenticated, "TOKEN_INVALID"}
 	)
-	// all is the verdict on every method that the row does not name.
-	for _, row := range []struct {
+	own := map[string]verdict{"GetUser": yes, "ExportUserData": yes, "UpdateUser": yes, "DeleteUser": yes, "EraseUser": yes}
+	others := map[string]verdict{"GetUser": notSelf, "ExportUserData": notSelf, "UpdateUser": notSelf, "DeleteUser": notSelf, "EraseUser": notSelf}
+	// all is the verdict on every method that the row does not name. Each row has a user of its own, whose id self is given.
+	for n, row := range []struct {
 		name string
-		conn *grpc.ClientConn
+		conn func(self string) *grpc.ClientConn
 		all  verdict
 		but  map[string]verdict
 	}{
-		{"nobody, through the gateway", h.Anonymous(), noName, nil},
-		{"a token that is none", h.WithToken("x.y.z"), badly, nil},
-		{"a user without scopes", h.As(self), noScope, nil},
-		{"the user themselves", h.As(self, "users.read"), noScope, map[string]verdict{"GetUser": yes}},
-		{"another user", h.As(strangerID, "users.read"), noScope, map[string]verdict{"GetUser": notSelf}},
-		{"an administrator", h.As(adminID, "users.read", "users.admin"), yes, nil},
-		{"a service", h.AsService("auth"), yes, map[string]verdict{"CreateUser": {codes.AlreadyExists, "USER_ID_TAKEN"}}},
+		{"nobody, through the gateway", func(string) *grpc.ClientConn { return h.Anonymous() }, noName, nil},
+		{"a token that is none", func(string) *grpc.ClientConn { return h.WithToken("x.y.z") }, badly, nil},
+		{"a user without scopes", func(self string) *grpc.ClientConn { return h.As(self) }, noScope, nil},
+		{"the user themselves", func(self string) *grpc.ClientConn { return h.As(self, "users.read", "users.write") }, noScope, own},
+		{"the user themselves, who may only read", func(self string) *grpc.ClientConn { return h.As(self, "users.read") }, noScope,
+			map[string]verdict{"GetUser": yes, "ExportUserData": yes}},
+		{"another user", func(string) *grpc.ClientConn { return h.As(strangerID, "users.read", "users.write") }, noScope, others},
+		{"an administrator", func(string) *grpc.ClientConn { return h.As(adminID, "users.read", "users.write", "users.admin") }, yes, nil},
+		{"a service", func(string) *grpc.ClientConn { return h.AsService("auth") }, yes, nil},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			methods := usersv1.UserService_ServiceDesc
-			if len(calls()) != len(methods.Methods)+len(methods.Streams) {
-				t.Fatalf("%d calls for %d methods", len(calls()), len(methods.Methods)+len(methods.Streams))
-			}
-			for method, call := range calls() {
-				want, named := row.but[method]
+			self := create(t, admin(h), request(n+1)).GetUserId()
+			conn := row.conn(self)
+			for _, made := range calls(n + 1) {
+				want, named := row.but[made.method]
 				if !named {
 					want = row.all
 				}
-				err := call(timeout(t), usersv1.NewUserServiceClient(row.conn))
+				err := made.call(timeout(t), usersv1.NewUserServiceClient(conn))
 				if want.code == codes.OK {
 					// It also says that the method is ours: one that is not overridden is Unimplemented.
 					if err != nil {
-						t.Errorf("%s: %v, want OK", method, err)
+						t.Errorf("%s: %v, want OK", made.method, err)
 					}
 					continue
 				}
 				if err == nil {
-					t.Errorf("%s: OK, want %v %s", method, want.code, want.reason)
+					t.Errorf("%s: OK, want %v %s", made.method, want.code, want.reason)
 					continue
 				}
 				if f := grpcfault.FromError(err); grpcfault.Code(f.Kind()) != want.code || f.Reason() != want.reason {
-					t.Errorf("%s: %v, want %v %s", method, err, want.code, want.reason)
+					t.Errorf("%s: %v, want %v %s", made.method, err, want.code, want.reason)
 				}
 			}
 		})
@@ -187,17 +260,23 @@ func TestVerdictsOnEveryMethodAndKindOfCaller(t *testing.T) {
 
 func TestEveryDeclaredMethodHasACall(t *testing.T) {
 	t.Parallel()
-	have := calls()
+	have := map[string]bool{}
+	for _, made := range calls(1) {
+		have[made.method] = true
+	}
 	methods := usersv1.File_users_v1_user_service_proto.Services().ByName("UserService").Methods()
 	for i := range methods.Len() {
-		if name := string(methods.Get(i).Name()); have[name] == nil {
+		if name := string(methods.Get(i).Name()); !have[name] {
 			t.Errorf("%s is not called by the table of verdicts", name)
 		}
+	}
+	if len(have) != methods.Len() {
+		t.Errorf("%d calls for %d methods", len(have), methods.Len())
 	}
 }
 
 func TestReasonsOfTheDomainAreThoseOfTheContract(t *testing.T) {
 	t.Parallel()
 	kittest.WantReasons(t, usersv1.File_users_v1_error_reason_proto.Enums().ByName("ErrorReason"),
-		append(users.Faults(), api.ErrPageToken))
+		append(users.Faults(), api.ErrPageToken, api.ErrCheckOnlyRow))
 }

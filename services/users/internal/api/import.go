@@ -7,7 +7,9 @@ import (
 	"io"
 	"runtime/debug"
 
+	"golang.org/x/sync/semaphore"
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
 
 	usersv1 "github.com/concordat-dev/concordat/gen/go/users/v1"
 	"github.com/concordat-dev/concordat/kit/fault"
@@ -20,6 +22,9 @@ import (
 const (
 	// importBatch is the most rows that one transaction stores, and the most that wait for it.
 	importBatch = 500
+	// importBytes is how much of rows an import holds in memory, by their size on the wire. One row that is larger than that is held
+	// alone.
+	importBytes = 4 << 20
 	// maxFailures is how many failures are told one by one; the rest is only counted.
 	maxFailures = 1000
 )
@@ -27,7 +32,7 @@ const (
 type importStream = grpc.ClientStreamingServer[usersv1.CreateUsersRequest, usersv1.CreateUsersResponse]
 
 // CreateUsers imports users. While one transaction stores rows, the next ones gather; nothing waits for a full batch. It
-// holds at most two batches of rows in memory, and reads no more from the client until there is room.
+// holds at most two batches of rows and importBytes of them in memory, and reads no more from the client until there is room.
 func (s *Server) CreateUsers(stream importStream) error {
 	ctx := stream.Context()
 	in := receive(ctx, stream)
@@ -44,6 +49,7 @@ func (s *Server) CreateUsers(stream importStream) error {
 		if err := s.store(ctx, batch, resp); err != nil {
 			return err
 		}
+		in.release(batch)
 	}
 }
 
@@ -84,19 +90,26 @@ type row struct {
 	index  int32
 	user   users.NewUser
 	broken error // INVALID_REQUEST, where the row breaks the rules of its message
+	bytes  int64 // what it takes of the room
 }
+
+// ErrCheckOnlyRow: a row of an import asks to be checked only, which CreateUser does.
+var ErrCheckOnlyRow = fault.New(fault.InvalidArgument, "INVALID_REQUEST", "the request breaks the rules of its message").
+	WithDomain(fault.Domain).
+	WithViolation("validate_only", "create_users.validate_only", "must not be set: an import stores its rows")
 
 // intake is the rows of a stream that have arrived and not been taken yet.
 type intake struct {
 	rows chan row      // closed at the end of the stream
 	end  error         // why rows was closed, io.EOF when the client was done; read it only then
 	gone chan struct{} // closed when nobody takes rows any more
+	room *semaphore.Weighted
 }
 
 // receive begins to take rows in. A receive can only be ended by the transport, so it has a goroutine of its own, which ends with
 // the stream.
 func receive(ctx context.Context, stream importStream) *intake {
-	in := &intake{rows: make(chan row, importBatch), gone: make(chan struct{})}
+	in := &intake{rows: make(chan row, importBatch), gone: make(chan struct{}), room: semaphore.NewWeighted(importBytes)}
 	go func() {
 		defer close(in.rows)
 		in.end = in.receive(ctx, stream)
@@ -121,6 +134,10 @@ func (in *intake) receive(ctx context.Context, stream importStream) (err error) 
 		if err != nil {
 			return err
 		}
+		r.bytes = min(int64(proto.Size(req)), importBytes)
+		if err := in.room.Acquire(ctx, r.bytes); err != nil {
+			return context.Cause(ctx)
+		}
 		select {
 		case in.rows <- r:
 		case <-in.gone:
@@ -136,6 +153,8 @@ func newRow(ctx context.Context, index int32, caller identity.Caller, req *users
 	}
 	err := server.Validate(ctx, req)
 	switch {
+	case err == nil && req.GetValidateOnly():
+		return row{index: index, broken: ErrCheckOnlyRow}, nil
 	case err == nil:
 		return row{index: index, user: newUser(caller, req)}, nil
 	case fault.KindOf(err) == fault.InvalidArgument:
@@ -177,6 +196,15 @@ func (in *intake) next(ctx context.Context, draining <-chan struct{}) ([]row, er
 		}
 	}
 	return batch, nil
+}
+
+// release makes room for what comes after a batch.
+func (in *intake) release(batch []row) {
+	var bytes int64
+	for _, r := range batch {
+		bytes += r.bytes
+	}
+	in.room.Release(bytes)
 }
 
 // stop ends the intake once the stream ends.

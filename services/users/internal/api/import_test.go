@@ -115,17 +115,19 @@ func TestABadRowFailsAlone(t *testing.T) {
 	rows[500].Email = strings.ToUpper(request(5000).GetEmail())
 	rows[501].UserId = request(5000).GetUserId()
 	rows[502].RequestId = request(5000).GetRequestId()
+	rows[503].ValidateOnly = true
 	rows[999].DisplayName = ""
 	resp := importAll(t, c, rows)
 	wantFailures(t, resp,
-		failure{3, codes.InvalidArgument, "INVALID_REQUEST"},
+		failure{3, codes.InvalidArgument, "EMAIL_INVALID"},
 		failure{499, codes.InvalidArgument, "INVALID_REQUEST"},
 		failure{500, codes.AlreadyExists, "EMAIL_TAKEN"},
 		failure{501, codes.AlreadyExists, "USER_ID_TAKEN"},
 		failure{502, codes.FailedPrecondition, "REQUEST_ID_REUSED"},
+		failure{503, codes.InvalidArgument, "INVALID_REQUEST"},
 		failure{999, codes.InvalidArgument, "INVALID_REQUEST"},
 	)
-	if resp.GetCreatedCount() != 994 || total(t, c) != 995 {
+	if resp.GetCreatedCount() != 993 || total(t, c) != 994 {
 		t.Errorf("%d were made, %d are there", resp.GetCreatedCount(), total(t, c))
 	}
 	kittest.WantViolations(t, grpcfault.FromStatus(resp.GetFailures()[0].GetStatus()), "email")
@@ -137,6 +139,23 @@ func TestABadRowFailsAlone(t *testing.T) {
 	inRow := grpcfault.FromStatus(resp.GetFailures()[3].GetStatus())
 	if inRow.Domain() != alone.Domain() || inRow.Text() != alone.Text() || inRow.Metadata()["user_id"] != alone.Metadata()["user_id"] {
 		t.Errorf("the row failed with %v, the call with %v", inRow, alone)
+	}
+}
+
+func TestAnImportOfLargeRowsHasRoomForThem(t *testing.T) {
+	t.Parallel()
+	c := admin(start(t))
+	rows := requests(0, 120) // 64 kB each, so that not all have room at once
+	for _, r := range rows {
+		r.Labels = make(map[string]string, 64)
+		for i := range 64 {
+			r.Labels[fmt.Sprintf("key-%d", i)] = strings.Repeat("\U0001f600", 255)
+		}
+	}
+	resp := importAll(t, c, rows)
+	wantFailures(t, resp)
+	if resp.GetCreatedCount() != 120 {
+		t.Errorf("%d were made", resp.GetCreatedCount())
 	}
 }
 

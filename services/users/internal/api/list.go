@@ -2,53 +2,73 @@ package api
 
 import (
 	"context"
-	"encoding/binary"
-	"errors"
 	"math"
-	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
 
 	usersv1 "github.com/concordat-dev/concordat/gen/go/users/v1"
-	"github.com/concordat-dev/concordat/kit/fault"
 	"github.com/concordat-dev/concordat/kit/identity"
 	"github.com/concordat-dev/concordat/kit/server"
 	"github.com/concordat-dev/concordat/services/users/internal/users"
 )
 
-// ErrPageToken: the page token was not given out by ListUsers to this caller.
-var ErrPageToken = fault.New(fault.InvalidArgument, "PAGE_TOKEN_INVALID", "the page token is not valid").
-	WithDomain(fault.Domain).
-	WithViolation("page_token", "page_token.valid", "must be a next_page_token that this method returned to this caller")
+// maxPageBytes ends a page that would be too large for a message: the rest is on the next one.
+const maxPageBytes = 2 << 20
 
 // ListUsers returns a page of users.
 func (s *Server) ListUsers(ctx context.Context, req *usersv1.ListUsersRequest) (*usersv1.ListUsersResponse, error) {
-	scope := pageScope(identity.From(ctx))
-	after, err := s.openPage(scope, req.GetPageToken())
+	filter, err := parseFilter(req.GetFilter())
 	if err != nil {
 		return nil, err
 	}
-	page, err := s.users.List(ctx, after, int(req.GetPageSize()))
+	order, err := parseOrder(req.GetOrderBy())
 	if err != nil {
 		return nil, err
+	}
+	scope := pageScope(identity.From(ctx), req)
+	from, err := s.openPage(scope, req.GetPageToken(), order)
+	if err != nil {
+		return nil, err
+	}
+	selection := users.Selection{Filter: filter, ShowDeleted: req.GetShowDeleted()}
+	page, err := s.users.List(ctx, users.Query{Selection: selection, Order: order, After: from.after, Limit: int(req.GetPageSize())})
+	if err != nil {
+		return nil, err
+	}
+	if req.GetPageToken() == "" {
+		if from.count, err = s.users.Count(ctx, selection); err != nil {
+			return nil, err
+		}
 	}
 	resp := &usersv1.ListUsersResponse{
-		Users:     make([]*usersv1.User, len(page.Users)),
-		TotalSize: int32(min(page.Total, math.MaxInt32)),
+		Users:              make([]*usersv1.User, 0, len(page.Users)),
+		TotalSize:          int32(min(from.count.N, math.MaxInt32)),
+		TotalSizeEstimated: from.count.Estimated,
 	}
+	size := 0
 	for i, u := range page.Users {
-		resp.Users[i] = toProto(u)
+		msg := toProto(u)
+		if size += proto.Size(msg); size > maxPageBytes && i > 0 {
+			page.Next = order.Position(page.Users[i-1])
+			break
+		}
+		resp.Users = append(resp.Users, msg)
 	}
-	if page.More {
-		resp.NextPageToken = s.sealPage(scope, page.Users[len(page.Users)-1].Position())
+	if !page.Next.Zero() {
+		resp.NextPageToken = s.sealPage(scope, place{after: page.Next, count: from.count})
 	}
 	return resp, nil
 }
 
-// StreamUsers streams every user.
-func (s *Server) StreamUsers(_ *usersv1.StreamUsersRequest, stream grpc.ServerStreamingServer[usersv1.StreamUsersResponse]) error {
+// StreamUsers streams users as they are at one moment.
+func (s *Server) StreamUsers(req *usersv1.StreamUsersRequest, stream grpc.ServerStreamingServer[usersv1.StreamUsersResponse]) error {
+	filter, err := parseFilter(req.GetFilter())
+	if err != nil {
+		return err
+	}
 	draining := server.Draining(stream.Context())
-	return s.users.Scan(stream.Context(), func(u users.User) error {
+	return s.users.Snapshot(stream.Context(), users.Selection{Filter: filter, ShowDeleted: req.GetShowDeleted()}, func(u users.User) error {
 		select {
 		case <-draining:
 			return server.ErrDraining
@@ -56,38 +76,4 @@ func (s *Server) StreamUsers(_ *usersv1.StreamUsersRequest, stream grpc.ServerSt
 			return stream.Send(&usersv1.StreamUsersResponse{User: toProto(u)})
 		}
 	})
-}
-
-// pageScope is what a page token is bound to.
-func pageScope(caller identity.Caller) string {
-	return usersv1.UserService_ListUsers_FullMethodName + " " + caller.Key()
-}
-
-// pageVersion begins the content of a page token: of another form, another byte.
-const pageVersion = 1
-
-// sealPage returns the token of the page after a position: the version, the time in microseconds (8 bytes, big-endian) and the id.
-func (s *Server) sealPage(scope string, after users.Position) string {
-	content := []byte{pageVersion}
-	content = binary.BigEndian.AppendUint64(content, uint64(after.CreatedAt.UnixMicro()))
-	content = append(content, after.ID...)
-	return s.pages.Seal(scope, content)
-}
-
-// openPage returns the position that a token stands for; an empty token stands for the beginning.
-func (s *Server) openPage(scope, token string) (users.Position, error) {
-	if token == "" {
-		return users.Position{}, nil
-	}
-	content, err := s.pages.Open(scope, token)
-	if err != nil {
-		return users.Position{}, ErrPageToken.Because(err)
-	}
-	if len(content) < 9 || content[0] != pageVersion {
-		return users.Position{}, ErrPageToken.Because(errors.New("a token of another form"))
-	}
-	return users.Position{
-		CreatedAt: time.UnixMicro(int64(binary.BigEndian.Uint64(content[1:9]))).UTC(),
-		ID:        users.ID(content[9:]),
-	}, nil
 }

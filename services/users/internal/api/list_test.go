@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"io"
 	"slices"
 	"strings"
@@ -77,6 +78,129 @@ func TestPagesShowEachUserOnceOldestFirst(t *testing.T) {
 	}
 }
 
+func TestAListingGoesOnWhereFewMatch(t *testing.T) {
+	t.Parallel()
+	c := admin(start(t))
+	fill(t, c, 0, 2500)
+	var want []string
+	for _, n := range []int{3, 1700, 2499} {
+		update(t, c, n, &usersv1.User{UserId: request(n).GetUserId(), Labels: map[string]string{"rare": ""}}, "labels")
+		want = append(want, request(n).GetUserId())
+	}
+	var got []string
+	req := &usersv1.ListUsersRequest{Filter: "labels:rare", PageSize: 2}
+	pages := 0
+	for {
+		page := list(t, c, req)
+		for _, u := range page.GetUsers() {
+			got = append(got, u.GetUserId())
+		}
+		if pages++; page.GetTotalSize() != 3 {
+			t.Errorf("the total is %d, want 3", page.GetTotalSize())
+		}
+		if req.PageToken = page.GetNextPageToken(); req.PageToken == "" {
+			break
+		}
+	}
+	if !slices.Equal(got, want) || pages < 2 {
+		t.Errorf("%q on %d pages, want %q", got, pages, want)
+	}
+}
+
+func TestUsersAreListedInTheOrderThatIsAskedFor(t *testing.T) {
+	t.Parallel()
+	c := admin(start(t))
+	for n, name := range []string{"b", "a", "c", "a"} {
+		req := request(n)
+		req.DisplayName, req.Email = name, fmt.Sprintf("%c@example.com", "xZya"[n])
+		create(t, c, req)
+	}
+	update(t, c, 1, &usersv1.User{UserId: request(1).GetUserId(), FirstName: "New"}, "first_name")
+	for order, want := range map[string][]int{
+		"": {0, 1, 2, 3}, "created_at desc": {3, 2, 1, 0}, "updated_at": {0, 2, 3, 1}, "updated_at desc": {1, 3, 2, 0},
+		"display_name": {1, 3, 0, 2}, "display_name desc": {2, 0, 3, 1}, "email": {3, 0, 2, 1}, "email desc": {1, 2, 0, 3},
+	} {
+		for _, size := range []int32{1, 3, 4} {
+			var got, ids []string
+			for _, n := range want {
+				ids = append(ids, request(n).GetUserId())
+			}
+			req := &usersv1.ListUsersRequest{OrderBy: order, PageSize: size}
+			for {
+				page := list(t, c, req)
+				for _, u := range page.GetUsers() {
+					got = append(got, u.GetUserId())
+				}
+				if req.PageToken = page.GetNextPageToken(); req.PageToken == "" {
+					break
+				}
+			}
+			if !slices.Equal(got, ids) {
+				t.Errorf("%q in pages of %d: %q, want %q", order, size, got, ids)
+			}
+		}
+	}
+}
+
+func TestAPageIsNoLargerThanAMessage(t *testing.T) {
+	t.Parallel()
+	c := admin(start(t))
+	big := make(map[string]string, 64)
+	for i := range 64 {
+		big[fmt.Sprintf("key-%d", i)] = strings.Repeat("\U0001f600", 255)
+	}
+	const n = 80 // 64 kB each, together more than a message
+	for i := range n {
+		req := request(i)
+		req.Labels = big
+		create(t, c, req)
+	}
+	got := 0
+	req := &usersv1.ListUsersRequest{PageSize: 1000}
+	for {
+		page := list(t, c, req)
+		got += len(page.GetUsers())
+		if len(page.GetUsers()) == 0 {
+			t.Fatal("a page is empty")
+		}
+		if req.PageToken = page.GetNextPageToken(); req.PageToken == "" {
+			break
+		}
+	}
+	if got != n {
+		t.Errorf("%d users, want %d", got, n)
+	}
+}
+
+func TestAStreamCarriesThoseWhoMatch(t *testing.T) {
+	t.Parallel()
+	c := admin(start(t))
+	fill(t, c, 0, 10)
+	for _, n := range []int{2, 5} {
+		if _, err := c.DeleteUser(timeout(t), &usersv1.DeleteUserRequest{UserId: request(n).GetUserId(), RequestId: requestID(n)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, row := range []struct {
+		filter  string
+		deleted bool
+		want    int
+	}{
+		{"", false, 8}, {"", true, 10}, {"state = DELETED", false, 0}, {"state = DELETED", true, 2}, {`email = "person.3@*"`, false, 1},
+	} {
+		stream, err := c.StreamUsers(timeout(t), &usersv1.StreamUsersRequest{Filter: row.filter, ShowDeleted: row.deleted})
+		got := 0
+		for err == nil {
+			if _, err = stream.Recv(); err == nil {
+				got++
+			}
+		}
+		if !errors.Is(err, io.EOF) || got != row.want {
+			t.Errorf("%+v: %d users, %v", row, got, err)
+		}
+	}
+}
+
 func TestAnEmptyServiceHasAnEmptyPage(t *testing.T) {
 	t.Parallel()
 	page := list(t, admin(start(t)), &usersv1.ListUsersRequest{})
@@ -137,7 +261,7 @@ func TestAPageTokenOpensForItsCallerAlone(t *testing.T) {
 			kittest.WantViolations(t, f, "page_token")
 		})
 	}
-	_, err := c.ListUsers(timeout(t), &usersv1.ListUsersRequest{PageToken: strings.Repeat("a", 257)})
+	_, err := c.ListUsers(timeout(t), &usersv1.ListUsersRequest{PageToken: strings.Repeat("a", 1025)})
 	kittest.WantViolations(t, kittest.WantFault(t, err, codes.InvalidArgument, "INVALID_REQUEST"), "page_token")
 	if got := list(t, c, &usersv1.ListUsersRequest{PageSize: 5, PageToken: token}); len(got.GetUsers()) != 5 {
 		t.Errorf("the token itself opens a page of %d, want 5", len(got.GetUsers()))

@@ -1,7 +1,8 @@
-// Package sqlstore keeps users in the embedded database of the service.
+// Package sqlstore keeps users in the database of the service: SQLite in the data directory, or PostgreSQL.
 //
-// A user, the claim of the request that made it, the total and the event USER_CREATED are written by one transaction. The
-// unique indexes decide who gets an id, an email and a request id; nothing is looked up first.
+// A user, the claim of the request that made it and the event USER_CREATED are written by one transaction, and so are a
+// change, its claim and its event. The unique indexes decide who gets an id, an email and a request id; nothing is looked up
+// before it is written. What clients filter by is compiled to SQL with arguments, and means what users.Matches says.
 package sqlstore
 
 import (
@@ -10,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/concordat-dev/concordat/kit/clock"
 	"github.com/concordat-dev/concordat/kit/eventlog"
@@ -17,7 +19,7 @@ import (
 	"github.com/concordat-dev/concordat/services/users/internal/users"
 )
 
-//go:embed migrations/*.sql
+//go:embed migrations
 var migrations embed.FS
 
 // file is the name of the database in the data directory.
@@ -28,33 +30,68 @@ const pageKeySize = 32
 
 // Options say which store to open.
 type Options struct {
-	// Dir is the data directory, which belongs to this process alone while the store is open. It is made if it is missing.
+	// URL is that of a PostgreSQL database. Empty means SQLite in Dir.
+	URL sqldb.URL
+	// Dir is the data directory of SQLite, which belongs to this process alone while the store is open. It is made if it
+	// is missing.
 	Dir string
 	// Clock stamps events and tells how long a write has been going on. Required.
 	Clock clock.Clock
-	// Random is where keys come from when the store is made. Required.
+	// Random is where keys come from when the store is made, and samples from. Required.
 	Random io.Reader
-	// Readers is how many reads run at once. Zero means the default of kit/sqldb.
+	// Readers is how many reads run at once on SQLite, beside Snapshots. Zero means 16.
 	Readers int
+	// Connections is how many connections to PostgreSQL are open at once. Zero means 16.
+	Connections int
+	// Snapshots is how many snapshots are held at once. Zero means 4. On PostgreSQL they take no more than a quarter of the
+	// Connections, and always one.
+	Snapshots int
+	// Retention is how long events are kept. Zero means for ever.
+	Retention eventlog.Retention
 }
 
-// Store keeps users in SQLite. It is safe for concurrent use.
+// Store keeps users. It is safe for concurrent use.
 type Store struct {
-	db      *sqldb.DB
-	log     *eventlog.Log
-	pageKey []byte
+	db        *sqldb.DB
+	log       *eventlog.Log
+	pageKey   []byte
+	snapshots chan struct{} // holds a value for each that is held
+	estimates *estimates
+	events    *decoder
 }
 
 var _ users.Store = (*Store)(nil)
 
-// Open opens the store in a data directory, makes it if there is none, and brings its schema up to date. It returns
-// sqldb.ErrLocked when another process has it open and sqldb.ErrNewerSchema when a newer program wrote it.
+const (
+	defaultReaders     = 16
+	defaultConnections = 16
+)
+
+// Open opens the store, makes it if there is none, and brings its schema up to date. It returns sqldb.ErrLocked when another
+// process has the data directory open and sqldb.ErrNewerSchema when a newer program wrote it.
 func Open(ctx context.Context, opts Options) (*Store, error) {
+	if opts.Snapshots == 0 {
+		opts.Snapshots = defaultSnapshots
+	}
+	if opts.Readers == 0 {
+		opts.Readers = defaultReaders
+	}
+	if opts.Connections == 0 {
+		opts.Connections = defaultConnections
+	}
+	if opts.URL != "" {
+		opts.Snapshots = min(opts.Snapshots, max(1, opts.Connections/4))
+	}
 	db, err := sqldb.Open(ctx, sqldb.Options{
-		Dir:     opts.Dir,
-		File:    file,
-		Clock:   opts.Clock,
-		Readers: opts.Readers,
+		URL:         opts.URL,
+		Dir:         opts.Dir,
+		File:        file,
+		Clock:       opts.Clock,
+		Random:      opts.Random,
+		Readers:     opts.Readers + opts.Snapshots,
+		Connections: opts.Connections,
+
+		OrderedReads: true,
 		Migrations: []sqldb.Set{
 			eventlog.Migrations(),
 			{Name: "users", FS: migrations, Dir: "migrations"},
@@ -63,7 +100,7 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{db: db}
+	s := &Store{db: db, snapshots: make(chan struct{}, opts.Snapshots), events: &decoder{}}
 	if err := s.load(ctx, opts); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
@@ -73,12 +110,18 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 // load reads what the store needs beside its rows.
 func (s *Store) load(ctx context.Context, opts Options) error {
 	var err error
-	if s.log, err = eventlog.Open(ctx, s.db, eventlog.Options{Clock: opts.Clock, Rand: opts.Random}); err != nil {
+	s.log, err = eventlog.Open(ctx, s.db, eventlog.Options{Clock: opts.Clock, Rand: opts.Random, Retention: opts.Retention})
+	if err != nil {
 		return err
 	}
 	if s.pageKey, err = s.secret(ctx, "page_key", opts.Random); err != nil {
 		return fmt.Errorf("key of the page tokens: %w", err)
 	}
+	var seed [32]byte
+	if _, err := io.ReadFull(opts.Random, seed[:]); err != nil {
+		return fmt.Errorf("read randomness: %w", err)
+	}
+	s.estimates = newEstimates(func() time.Time { return opts.Clock.Now() }, seed)
 	return nil
 }
 
@@ -98,7 +141,8 @@ func (s *Store) secret(ctx context.Context, name string, random io.Reader) ([]by
 	return kept, err
 }
 
-// PageKey returns the key with which page tokens are sealed: random, made with the store, the same after a restart.
+// PageKey returns the key with which page tokens are sealed: random, made with the store, the same after a restart and in every
+// process on one PostgreSQL.
 func (s *Store) PageKey() []byte { return append([]byte(nil), s.pageKey...) }
 
 // Healthy returns an error when the store cannot be read or written.

@@ -3,37 +3,74 @@ package sqlstore
 import (
 	"context"
 	"crypto/rand"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/concordat-dev/concordat/kit/clock"
 	"github.com/concordat-dev/concordat/kit/sqldb"
+	"github.com/concordat-dev/concordat/kit/sqldb/postgrestest"
 	"github.com/concordat-dev/concordat/services/users/internal/storetest"
 	"github.com/concordat-dev/concordat/services/users/internal/users"
 )
 
-func TestStore(t *testing.T) {
-	storetest.Run(t, func(t *testing.T) storetest.Backend {
-		dir := t.TempDir()
-		s := open(t, Options{Dir: dir})
-		return storetest.Backend{
-			Store:  s,
-			Events: func(ctx context.Context) ([]storetest.Event, error) { return s.events(ctx) },
-			Reopen: func(t *testing.T) users.Store {
-				if err := s.Close(); err != nil {
-					t.Fatal(err)
-				}
-				s = open(t, Options{Dir: dir})
-				return s
-			},
-		}
-	})
+func TestMain(m *testing.M) { os.Exit(postgrestest.Main(m)) }
+
+// engines are where the tests run: each returns the options of a new, empty database.
+var engines = map[string]func(testing.TB) Options{
+	"sqlite": func(t testing.TB) Options { return Options{Dir: t.TempDir()} },
+	"postgres": func(t testing.TB) Options {
+		return Options{URL: sqldb.URL(postgrestest.Database(t)), Connections: 8, Snapshots: 2}
+	},
 }
 
-func open(t *testing.T, opts Options) *Store {
+// onEach runs a test on each engine.
+func onEach(t *testing.T, test func(t *testing.T, opts Options)) {
+	t.Helper()
+	t.Parallel()
+	for name, options := range engines {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test(t, options(t))
+		})
+	}
+}
+
+func TestStore(t *testing.T) {
+	for name, options := range engines {
+		t.Run(name, func(t *testing.T) {
+			storetest.Run(t, func(t *testing.T) storetest.Backend {
+				opts := options(t)
+				s, stop := running(t, opts)
+				return storetest.Backend{
+					Store: s,
+					Reopen: func(t *testing.T) users.Store {
+						stop()
+						s, stop = running(t, opts)
+						return s
+					},
+					Snapshots: cap(s.snapshots),
+					Dump:      func(ctx context.Context) (string, error) { return s.dump(ctx) },
+					Clear: func(ctx context.Context) error {
+						return s.db.Write(ctx, func(tx *sqldb.Tx) error {
+							for _, table := range []string{"users", "user_labels", "requests"} {
+								if _, err := tx.ExecContext(ctx, "DELETE FROM "+table); err != nil {
+									return err
+								}
+							}
+							return nil
+						})
+					},
+				}
+			})
+		})
+	}
+}
+
+func open(t testing.TB, opts Options) *Store {
 	t.Helper()
 	opts.Clock, opts.Random = clock.System(), rand.Reader
 	s, err := Open(t.Context(), opts)
@@ -48,75 +85,99 @@ func open(t *testing.T, opts Options) *Store {
 	return s
 }
 
-// events reads the whole log from its table: a subscription begins where the log is.
-func (s *Store) events(ctx context.Context) ([]storetest.Event, error) {
-	var all []storetest.Event
+// running opens a store and runs it until stop is called or the test ends.
+func running(t testing.TB, opts Options) (s *Store, stop func()) {
+	t.Helper()
+	s = open(t, opts)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx) }()
+	stopped := false
+	stop = func() {
+		if stopped {
+			return
+		}
+		stopped = true
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("run: %v", err)
+		}
+		if err := s.Close(); err != nil {
+			t.Errorf("close: %v", err)
+		}
+	}
+	t.Cleanup(stop)
+	return s, stop
+}
+
+// dump returns all rows of all tables of the store as one text; bytes are there as text and in hexadecimal.
+func (s *Store) dump(ctx context.Context) (string, error) {
+	var out strings.Builder
+	tables := []string{"users", "user_labels", "requests", "event_log"}
+	if s.db.Engine() == sqldb.PostgreSQL {
+		tables = append(tables, "event_log_inbox")
+	}
 	err := s.db.Read(ctx, func(q sqldb.Querier) error {
-		rows, err := q.QueryContext(ctx, `SELECT type, subject, payload FROM event_log ORDER BY seq`)
-		if err != nil {
+		for _, table := range tables {
+			if err := dumpTable(ctx, q, table, &out); err != nil {
+				return fmt.Errorf("dump %s: %w", table, err)
+			}
+		}
+		return nil
+	})
+	return out.String(), err
+}
+
+func dumpTable(ctx context.Context, q sqldb.Querier, table string, out *strings.Builder) error {
+	rows, err := q.QueryContext(ctx, "SELECT * FROM "+table)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	names, err := rows.Columns()
+	if err != nil {
+		return err
+	}
+	for rows.Next() {
+		values := make([]any, len(names))
+		for i := range values {
+			values[i] = new(any)
+		}
+		if err := rows.Scan(values...); err != nil {
 			return err
 		}
-		defer rows.Close()
-		for rows.Next() {
-			var e storetest.Event
-			if err := rows.Scan(&e.Type, &e.Subject, &e.Payload); err != nil {
-				return err
+		for _, v := range values {
+			switch v := (*v.(*any)).(type) {
+			case []byte:
+				fmt.Fprintf(out, "%s %s|", v, hex.EncodeToString(v))
+			default:
+				fmt.Fprintf(out, "%v|", v)
 			}
-			all = append(all, e)
 		}
-		return rows.Err()
-	})
-	return all, err
+		out.WriteString("\n")
+	}
+	return rows.Err()
 }
 
-func newDraft(n int) users.Draft {
-	email := fmt.Sprintf("p%d@example.com", n)
-	at := time.UnixMicro(int64(n)).UTC()
-	return users.Draft{
-		User: users.User{
-			ID: users.ID(fmt.Sprintf("0195f000-0000-7000-8000-%012x", n)), Email: email, DisplayName: "P",
-			State: users.Active, Revision: 1, CreatedAt: at, UpdatedAt: at,
-		},
-		EmailKey: email,
-		Claim:    users.Claim{Caller: "user:admin", RequestID: fmt.Sprintf("7d9a0000-0000-4000-8000-%012x", n)},
-	}
-}
+func newDraft(n int) users.Draft { return storetest.Draft(n) }
 
 func TestTheKeyOfPageTokensSurvivesARestartAndIsOfOneStore(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	first := open(t, Options{Dir: dir})
-	key := string(first.PageKey())
-	if len(key) != pageKeySize {
-		t.Fatalf("the key has %d bytes, want %d", len(key), pageKeySize)
-	}
-	if err := first.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if again := string(open(t, Options{Dir: dir}).PageKey()); again != key {
-		t.Error("after a restart the key is another one")
-	}
-	if other := string(open(t, Options{Dir: t.TempDir()}).PageKey()); other == key {
-		t.Error("two stores have the same key")
-	}
-}
-
-func TestASlowScanHoldsNoReader(t *testing.T) {
-	t.Parallel()
-	s := open(t, Options{Dir: t.TempDir(), Readers: 1})
-	all := []users.Draft{newDraft(1), newDraft(2)}
-	if _, err := s.Create(t.Context(), all); err != nil {
-		t.Fatal(err)
-	}
-	err := s.Scan(t.Context(), func(u users.User) error {
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second) // ends the test if it hangs
-		defer cancel()
-		_, err := s.Get(ctx, u.ID)
-		return err
+	onEach(t, func(t *testing.T, opts Options) {
+		first := open(t, opts)
+		key := string(first.PageKey())
+		if len(key) != pageKeySize {
+			t.Fatalf("the key has %d bytes, want %d", len(key), pageKeySize)
+		}
+		if err := first.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if again := string(open(t, opts).PageKey()); again != key {
+			t.Error("after a restart the key is another one")
+		}
+		if other := string(open(t, Options{Dir: t.TempDir()}).PageKey()); other == key {
+			t.Error("two stores have the same key")
+		}
 	})
-	if err != nil {
-		t.Errorf("with one reader, a read during a scan: %v", err)
-	}
 }
 
 func TestADataDirectoryIsOpenOnce(t *testing.T) {
@@ -130,82 +191,16 @@ func TestADataDirectoryIsOpenOnce(t *testing.T) {
 }
 
 func TestAStoreIsHealthyUntilItIsClosed(t *testing.T) {
-	t.Parallel()
-	s := open(t, Options{Dir: t.TempDir()})
-	if err := s.Healthy(t.Context()); err != nil {
-		t.Errorf("open: %v", err)
-	}
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Healthy(t.Context()); err == nil {
-		t.Error("a closed store says that it is healthy")
-	}
-}
-
-// A page is found by its index however many users there are: nothing is sorted, and no user outside of the page is read.
-func TestPagesAreReadByTheirIndex(t *testing.T) {
-	t.Parallel()
-	s := open(t, Options{Dir: t.TempDir()})
-	for _, row := range []struct {
-		name, query string
-		args        []any
-	}{
-		{"list", listQuery, []any{1, "a", 10}},
-		{"scan", scanQuery, []any{1, "a", 2, "b", 9, 10}},
-	} {
-		t.Run(row.name, func(t *testing.T) {
-			plan := s.plan(t, row.query, row.args...)
-			if len(plan) != 1 || !strings.HasPrefix(plan[0], "SEARCH users USING INDEX users_position ") {
-				t.Errorf("the plan is %q, want one search by users_position", plan)
-			}
-		})
-	}
-}
-
-// plan returns the steps by which SQLite runs a query.
-func (s *Store) plan(t *testing.T, query string, args ...any) []string {
-	t.Helper()
-	var steps []string
-	err := s.db.Read(t.Context(), func(q sqldb.Querier) error {
-		rows, err := q.QueryContext(t.Context(), `EXPLAIN QUERY PLAN `+query, args...)
-		if err != nil {
-			return err
+	onEach(t, func(t *testing.T, opts Options) {
+		s := open(t, opts)
+		if err := s.Healthy(t.Context()); err != nil {
+			t.Errorf("open: %v", err)
 		}
-		defer rows.Close()
-		for rows.Next() {
-			var id, parent, unused int
-			var step string
-			if err := rows.Scan(&id, &parent, &unused, &step); err != nil {
-				return err
-			}
-			steps = append(steps, step)
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
 		}
-		return rows.Err()
+		if err := s.Healthy(t.Context()); err == nil {
+			t.Error("a closed store says that it is healthy")
+		}
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return steps
-}
-
-func BenchmarkCreate(b *testing.B) {
-	for _, size := range []int{1, 500} {
-		b.Run(fmt.Sprintf("batch of %d", size), func(b *testing.B) {
-			s, err := Open(b.Context(), Options{Dir: b.TempDir(), Clock: clock.System(), Random: rand.Reader})
-			if err != nil {
-				b.Fatal(err)
-			}
-			defer s.Close()
-			for i := 0; i < b.N; i += size {
-				batch := make([]users.Draft, size)
-				for j := range batch {
-					batch[j] = newDraft(i + j)
-				}
-				if _, err := s.Create(b.Context(), batch); err != nil {
-					b.Fatal(err)
-				}
-			}
-		})
-	}
 }

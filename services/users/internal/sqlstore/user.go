@@ -3,6 +3,7 @@ package sqlstore
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -11,121 +12,79 @@ import (
 	"github.com/concordat-dev/concordat/services/users/internal/users"
 )
 
-// scanPage is how many users a Scan reads at once: what it holds in memory, and how long it holds a snapshot.
-const scanPage = 500
-
-// userColumns are what a user is read from, in the order of scanUser.
-const userColumns = `user_id, email, display_name, first_name, last_name, state, revision, created_at, updated_at`
-
-// The queries of pages. Both walk the index users_position and read no row outside of the page.
-const (
-	listQuery = `
-SELECT ` + userColumns + ` FROM users WHERE (created_at, user_id) > ($1, $2)
-ORDER BY created_at, user_id LIMIT $3`
-	scanQuery = `
-SELECT ` + userColumns + ` FROM users
-WHERE (created_at, user_id) > ($1, $2) AND (created_at, user_id) <= ($3, $4) AND seq <= $5
-ORDER BY created_at, user_id LIMIT $6`
-)
+// userColumns are those of a row u of users in the order of scanUser. What is NULL comes as the zero value of the domain.
+const userColumns = `u.user_id, u.email, coalesce(u.email_key, ''), u.display_name, u.first_name, u.last_name, coalesce(u.address, ''), ` +
+	`u.verified, u.labels, u.state, u.restores, u.revision, u.created_at, u.updated_at, ` +
+	`coalesce(u.deleted_at, 0), coalesce(u.purge_at, 0), coalesce(u.erased_at, 0)`
 
 // Get returns a user; see users.Store.
 func (s *Store) Get(ctx context.Context, id users.ID) (users.User, error) {
 	var u users.User
-	err := s.db.Read(ctx, func(q sqldb.Querier) (err error) {
-		u, err = scanUser(q.QueryRowContext(ctx, `SELECT `+userColumns+` FROM users WHERE user_id = $1`, string(id)))
+	err := s.db.ReadOne(ctx, func(q sqldb.Querier) (err error) {
+		u, err = scanUser(q.QueryRowContext(ctx, `SELECT `+userColumns+` FROM users u WHERE u.user_id = $1`, string(id)))
 		return err
 	})
 	if errors.Is(err, sql.ErrNoRows) {
-		return users.User{}, users.ErrNotFound.With("user_id", string(id))
+		return users.User{}, notFound(id)
 	}
 	return u, err
 }
 
-// List returns a page of users; see users.Store.
-func (s *Store) List(ctx context.Context, after users.Position, limit int) (users.Page, error) {
-	var page users.Page
-	err := s.db.Read(ctx, func(q sqldb.Querier) (err error) {
-		// One more than asked for says whether there are more.
-		page.Users, err = readUsers(ctx, q, listQuery, after.CreatedAt.UnixMicro(), string(after.ID), limit+1)
+func notFound(id users.ID) error { return users.ErrNotFound.With("user_id", string(id)) }
+
+// BatchGet returns users; see users.Store.
+func (s *Store) BatchGet(ctx context.Context, ids []users.ID) ([]users.User, error) {
+	if len(ids) == 0 {
+		return nil, nil
+	}
+	list, err := idList(s.db.Engine(), ids)
+	if err != nil {
+		return nil, err
+	}
+	var found []users.User
+	err = s.db.ReadOne(ctx, func(q sqldb.Querier) (err error) {
+		found, err = readUsers(ctx, q, s.db.Engine().Pick(
+			`SELECT `+userColumns+` FROM json_each($1) AS asked CROSS JOIN users u WHERE u.user_id = asked.value`,
+			`SELECT `+userColumns+` FROM unnest($1::text[]) AS asked(id) JOIN users u ON u.user_id = asked.id::uuid`), list)
+		return err
+	})
+	return found, err
+}
+
+// idList returns ids as one argument: an array on PostgreSQL, JSON on SQLite.
+func idList(engine sqldb.Engine, ids []users.ID) (any, error) {
+	texts := make([]string, len(ids))
+	for i, id := range ids {
+		texts[i] = string(id)
+	}
+	if engine == sqldb.PostgreSQL {
+		return texts, nil
+	}
+	text, err := json.Marshal(texts)
+	return string(text), err
+}
+
+// Due returns who is to be erased; see users.Store.
+func (s *Store) Due(ctx context.Context, at time.Time, limit int) ([]users.ID, error) {
+	var due []users.ID
+	err := s.db.ReadOne(ctx, func(q sqldb.Querier) error {
+		due = nil
+		rows, err := q.QueryContext(ctx, `SELECT user_id FROM users WHERE purge_at IS NOT NULL AND purge_at <= $1 ORDER BY purge_at, user_id LIMIT $2`,
+			at.UnixMicro(), limit)
 		if err != nil {
 			return err
 		}
-		return q.QueryRowContext(ctx, `SELECT total FROM user_total WHERE id = 1`).Scan(&page.Total)
-	})
-	if err != nil {
-		return users.Page{}, err
-	}
-	if len(page.Users) > limit {
-		page.Users, page.More = page.Users[:limit], true
-	}
-	return page, nil
-}
-
-// bound is what a Scan goes up to: the last user in the order of positions, and the last one in the order of commits.
-// Whoever is committed later has a greater seq; the position only spares reading all of those at the end.
-type bound struct {
-	last users.Position
-	seq  int64
-}
-
-// Scan yields every user who was there when it began; see users.Store.
-//
-// It does not hold one snapshot, because yield runs at the pace of a client, and a snapshot that is held keeps the write-ahead log
-// from being recycled and a reader from others. It reads pages, each by a snapshot of its own, up to the bound that it took at its
-// beginning. That shows what one snapshot would show, because a user who was made does not change and does not go away:
-// whatever makes users change has to keep what a Scan that is under way would have seen.
-func (s *Store) Scan(ctx context.Context, yield func(users.User) error) error {
-	end, err := s.bound(ctx)
-	if errors.Is(err, sql.ErrNoRows) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("begin scan: %w", err)
-	}
-	var after users.Position
-	for {
-		page, err := s.scanPage(ctx, after, end)
-		if err != nil {
-			return fmt.Errorf("scan users: %w", err)
-		}
-		for _, u := range page {
-			if err := ctx.Err(); err != nil {
+		defer rows.Close()
+		for rows.Next() {
+			var id string
+			if err := rows.Scan(&id); err != nil {
 				return err
 			}
-			if err := yield(u); err != nil {
-				return err
-			}
+			due = append(due, users.ID(id))
 		}
-		if len(page) < scanPage {
-			return nil
-		}
-		after = page[len(page)-1].Position()
-	}
-}
-
-// bound returns the end of a Scan that begins now, or sql.ErrNoRows if there is no user.
-func (s *Store) bound(ctx context.Context) (bound, error) {
-	var b bound
-	err := s.db.Read(ctx, func(q sqldb.Querier) error {
-		var createdAt int64
-		var id string
-		err := q.QueryRowContext(ctx, `
-SELECT created_at, user_id, (SELECT max(seq) FROM users) FROM users
-ORDER BY created_at DESC, user_id DESC LIMIT 1`).Scan(&createdAt, &id, &b.seq)
-		b.last = users.Position{CreatedAt: time.UnixMicro(createdAt).UTC(), ID: users.ID(id)}
-		return err
+		return rows.Err()
 	})
-	return b, err
-}
-
-func (s *Store) scanPage(ctx context.Context, after users.Position, end bound) ([]users.User, error) {
-	var page []users.User
-	err := s.db.Read(ctx, func(q sqldb.Querier) (err error) {
-		page, err = readUsers(ctx, q, scanQuery,
-			after.CreatedAt.UnixMicro(), string(after.ID), end.last.CreatedAt.UnixMicro(), string(end.last.ID), end.seq, scanPage)
-		return err
-	})
-	return page, err
+	return due, err
 }
 
 func readUsers(ctx context.Context, q sqldb.Querier, query string, args ...any) ([]users.User, error) {
@@ -147,12 +106,157 @@ func readUsers(ctx context.Context, q sqldb.Querier, query string, args ...any) 
 
 // scanUser reads userColumns, and what stands after them into more.
 func scanUser(row interface{ Scan(...any) error }, more ...any) (users.User, error) {
-	var u users.User
-	var createdAt, updatedAt int64
-	dest := append([]any{&u.ID, &u.Email, &u.DisplayName, &u.FirstName, &u.LastName, &u.State, &u.Revision, &createdAt, &updatedAt}, more...)
-	if err := row.Scan(dest...); err != nil {
+	var r struct {
+		id, email, emailKey, displayName, firstName, lastName, address, labels, state, restores string
+
+		verified                               bool
+		revision                               int64
+		created, updated, deleted, purge, gone int64
+	}
+	dest := make([]any, 0, 20)
+	dest = append(dest, &r.id, &r.email, &r.emailKey, &r.displayName, &r.firstName, &r.lastName, &r.address, &r.verified, &r.labels,
+		&r.state, &r.restores, &r.revision, &r.created, &r.updated, &r.deleted, &r.purge, &r.gone)
+	if err := row.Scan(append(dest, more...)...); err != nil {
 		return users.User{}, err
 	}
-	u.CreatedAt, u.UpdatedAt = time.UnixMicro(createdAt).UTC(), time.UnixMicro(updatedAt).UTC()
+	u := users.User{
+		ID:          users.ID(r.id),
+		Email:       users.Email{Text: r.email, Key: r.emailKey},
+		DisplayName: r.displayName,
+		FirstName:   r.firstName,
+		LastName:    r.lastName,
+		Verified:    r.verified,
+		State:       users.State(r.state),
+		Restores:    users.State(r.restores),
+		Revision:    r.revision,
+		CreatedAt:   time.UnixMicro(r.created).UTC(),
+		UpdatedAt:   time.UnixMicro(r.updated).UTC(),
+		DeletedAt:   fromMicro(r.deleted),
+		PurgeAt:     fromMicro(r.purge),
+		ErasedAt:    fromMicro(r.gone),
+	}
+	var err error
+	if u.Labels, err = parseLabels(r.labels); err != nil {
+		return users.User{}, fmt.Errorf("labels of user %s: %w", u.ID, err)
+	}
+	if u.Address, err = parseAddress(r.address); err != nil {
+		return users.User{}, fmt.Errorf("address of user %s: %w", u.ID, err)
+	}
 	return u, nil
+}
+
+// values returns the columns of a user for a statement that writes them: those of writtenColumns.
+func values(u users.User) ([]any, error) {
+	labels, err := formatLabels(u.Labels)
+	if err != nil {
+		return nil, err
+	}
+	address, err := formatAddress(u.Address)
+	if err != nil {
+		return nil, err
+	}
+	return []any{
+		string(u.ID), u.Email.Text, orNull(u.Email.Key), u.DisplayName, u.FirstName, u.LastName, orNull(address), u.Verified, labels,
+		string(u.State), string(u.Restores), u.Revision, u.CreatedAt.UnixMicro(), u.UpdatedAt.UnixMicro(),
+		micro(u.DeletedAt), micro(u.PurgeAt), micro(u.ErasedAt),
+	}, nil
+}
+
+// column is a column of users that is written, with its type on PostgreSQL.
+type column struct{ name, postgres string }
+
+// writtenColumns are those of values.
+var writtenColumns = []column{
+	{"user_id", "uuid"}, {"email", "text"}, {"email_key", "text"}, {"display_name", "text"}, {"first_name", "text"}, {"last_name", "text"},
+	{"address", "text"}, {"verified", "boolean"}, {"labels", "jsonb"}, {"state", "text"}, {"restores", "text"}, {"revision", "bigint"},
+	{"created_at", "bigint"}, {"updated_at", "bigint"}, {"deleted_at", "bigint"}, {"purge_at", "bigint"}, {"erased_at", "bigint"},
+}
+
+// orNull returns NULL for an empty text.
+func orNull(text string) any {
+	if text == "" {
+		return nil
+	}
+	return text
+}
+
+// micro returns a time as it is stored: NULL when it is not set.
+func micro(t time.Time) any {
+	if t.IsZero() {
+		return nil
+	}
+	return t.UnixMicro()
+}
+
+// fromMicro returns a stored time; 0 stands for NULL.
+func fromMicro(n int64) time.Time {
+	if n == 0 {
+		return time.Time{}
+	}
+	return time.UnixMicro(n).UTC()
+}
+
+// noLabels is how an empty map is stored.
+const noLabels = "{}"
+
+func parseLabels(text string) (map[string]string, error) {
+	if text == noLabels {
+		return nil, nil
+	}
+	var labels map[string]string
+	err := json.Unmarshal([]byte(text), &labels)
+	return labels, err
+}
+
+func formatLabels(labels map[string]string) (string, error) {
+	if len(labels) == 0 {
+		return noLabels, nil
+	}
+	text, err := json.Marshal(labels)
+	return string(text), err
+}
+
+// address is how an address is stored, in rows and in events. A field is added, never renamed or given another meaning.
+type address struct {
+	CountryCode        string   `json:"country_code"`
+	Lines              []string `json:"lines,omitempty"`
+	Locality           string   `json:"locality,omitempty"`
+	AdministrativeArea string   `json:"administrative_area,omitempty"`
+	PostalCode         string   `json:"postal_code,omitempty"`
+}
+
+func parseAddress(text string) (*users.Address, error) {
+	if text == "" {
+		return nil, nil
+	}
+	var a address
+	if err := json.Unmarshal([]byte(text), &a); err != nil {
+		return nil, err
+	}
+	return a.domain(), nil
+}
+
+func (a *address) domain() *users.Address {
+	if a == nil {
+		return nil
+	}
+	d := users.Address(*a)
+	return &d
+}
+
+func storedAddress(a *users.Address) *address {
+	if a == nil {
+		return nil
+	}
+	d := address(*a)
+	return &d
+}
+
+// formatAddress returns an empty text for none.
+func formatAddress(a *users.Address) (string, error) {
+	if a == nil {
+		return "", nil
+	}
+	text, err := json.Marshal(storedAddress(a))
+	return string(text), err
 }

@@ -1,9 +1,9 @@
 // Package users knows what a user is and what is true of all of them: an id and an email belong to one user, and a
-// request to make one is done once, however often it is sent.
+// request that changes something is done once, however often it is sent.
 //
 // What is promised: a user who was answered with is stored, together with the event that says so and the claim on the
-// request id. What is lost: nothing that was answered; a call that broke off may have been done and is sent again with
-// the same request id.
+// request id. Who was erased leaves a tombstone that says nothing of them. What is lost: nothing that was answered; a call that broke
+// off may have been done and is sent again with the same request id.
 package users
 
 import (
@@ -14,71 +14,37 @@ import (
 	"github.com/concordat-dev/concordat/kit/clock"
 )
 
-// The sizes of a page of users.
+// The sizes of a page of users, and of a batch.
 const (
 	// DefaultPageSize is how many users a page has when nobody says how many.
 	DefaultPageSize = 50
 	// MaxPageSize is the most users that a page has.
 	MaxPageSize = 1000
+	// MaxBatchGet is the most users that are asked for by their ids at once.
+	MaxBatchGet = 1000
 )
 
-// Store keeps users. It is safe for concurrent use. Implementations pass storetest.Run.
-type Store interface {
-	// Create stores the drafts in one transaction and says what became of each, in their order. A draft that cannot be
-	// stored fails alone. Drafts count from first to last, so that a later one can clash with an earlier one.
-	//
-	// Of each draft that is made, the claim, the user, the total and the event USER_CREATED commit together. A draft whose
-	// claim is there already with the same digest is not made again: its outcome is the user that the first one made. The
-	// outcome is ErrRequestIDReused when the digest is another, else ErrIDTaken, else ErrEmailTaken.
-	//
-	// An error means that no outcome is known to be stored.
-	Create(ctx context.Context, drafts []Draft) ([]Outcome, error)
-
-	// Get returns a user, or ErrNotFound.
-	Get(ctx context.Context, id ID) (User, error)
-
-	// List returns up to limit users after a position, in the order of positions, and the total; both are of one moment.
-	// Limit is at least 1.
-	List(ctx context.Context, after Position, limit int) (Page, error)
-
-	// Scan calls yield with each user who was there when Scan began and with no other, in the order of positions. It
-	// needs constant memory, and holds nothing of the store while yield runs: yield may take its time. An error of yield
-	// ends the scan and is returned.
-	Scan(ctx context.Context, yield func(User) error) error
+// Deps is what a Service is made of; every field is required.
+type Deps struct {
+	Store Store
+	Clock clock.Clock
+	// NewID makes a new UUIDv7 with each call and is safe for concurrent use.
+	NewID func() string
+	// PurgeAfter is how long a deleted user can be brought back before it is erased.
+	PurgeAfter time.Duration
 }
 
-// Position is a place in the order in which users are listed: by the time they were made, those of the same microsecond by
-// their id. The order does not rest on the ids alone, because a caller may bring an id that was made at another time.
-// The zero Position is before every user.
-type Position struct {
-	CreatedAt time.Time
-	ID        ID
-}
+// Service makes users, finds them and changes them. It is safe for concurrent use.
+type Service struct{ Deps }
 
-// Page is a part of the users.
-type Page struct {
-	Users []User
-	More  bool // whether there are users after the last one
-	Total int  // how many users there are in all
-}
+// NewService returns a service.
+func NewService(deps Deps) *Service { return &Service{deps} }
 
-// Service makes users and finds them. It is safe for concurrent use.
-type Service struct {
-	store Store
-	clock clock.Clock
-	newID func() string
-}
-
-// NewService returns a service on a store. newID makes a new UUIDv7 with each call and is safe for concurrent use.
-func NewService(store Store, clock clock.Clock, newID func() string) *Service {
-	return &Service{store: store, clock: clock, newID: newID}
-}
-
-// Create makes a user, or returns the one that the same request of the same caller has made before.
+// Create makes a user, or returns the one that the same request of the same caller has made before, as it is now.
 //
-// Errors: ErrEmailTaken, ErrIDTaken, ErrRequestIDReused.
+// Errors: ErrEmailInvalid, ErrEmailTaken, ErrIDTaken, ErrRequestIDReused.
 func (s *Service) Create(ctx context.Context, n NewUser) (User, error) {
-	outcomes, err := s.CreateAll(ctx, []NewUser{n})
+	outcomes, err := s.create(ctx, []NewUser{n}, Mode(n.CheckOnly))
 	if err != nil {
 		return User{}, err
 	}
@@ -86,42 +52,122 @@ func (s *Service) Create(ctx context.Context, n NewUser) (User, error) {
 }
 
 // CreateAll makes users in one transaction and says what became of each, in their order. One that cannot be made fails
-// alone, as it would with Create. An error means that nothing is known to be made; the same call may be repeated.
+// alone, as it would with Create. CheckOnly of the requests has no meaning here. An error means that nothing is known to be made; the
+// same call may be repeated.
 func (s *Service) CreateAll(ctx context.Context, all []NewUser) ([]Outcome, error) {
-	drafts := make([]Draft, len(all))
+	return s.create(ctx, all, Commit)
+}
+
+func (s *Service) create(ctx context.Context, all []NewUser, mode Mode) ([]Outcome, error) {
+	outcomes := make([]Outcome, len(all))
+	drafts := make([]Draft, 0, len(all))
+	place := make([]int, 0, len(all)) // of each draft among all
 	for i, n := range all {
-		drafts[i] = n.draft(s.clock.Now(), s.newID)
+		d, err := n.draft(s.Clock.Now(), s.NewID)
+		if err != nil {
+			outcomes[i].Err = err
+			continue
+		}
+		drafts, place = append(drafts, d), append(place, i)
 	}
-	outcomes, err := s.store.Create(ctx, drafts)
+	if len(drafts) == 0 {
+		return outcomes, nil
+	}
+	stored, err := s.Store.Create(ctx, drafts, mode)
 	if err != nil {
-		return nil, fmt.Errorf("create %d users: %w", len(all), err)
+		return nil, fmt.Errorf("create %d users: %w", len(drafts), err)
+	}
+	for i, o := range stored {
+		outcomes[place[i]] = o
 	}
 	return outcomes, nil
 }
 
 // Get returns a user, or ErrNotFound.
 func (s *Service) Get(ctx context.Context, id ID) (User, error) {
-	u, err := s.store.Get(ctx, id)
+	u, err := s.Store.Get(ctx, id)
 	if err != nil {
 		return User{}, fmt.Errorf("get user %s: %w", id, err)
 	}
 	return u, nil
 }
 
-// List returns a page of up to size users after a position, oldest first. A size of 0 means DefaultPageSize, and one
-// above MaxPageSize means that. Whoever is there from the first page to the last is on exactly one of them.
-func (s *Service) List(ctx context.Context, after Position, size int) (Page, error) {
-	if size <= 0 {
-		size = DefaultPageSize
+// BatchGet returns users in the order of their ids, and the ids that no user has, in that order too. An id that comes again
+// counts once.
+func (s *Service) BatchGet(ctx context.Context, ids []ID) (found []User, missing []ID, err error) {
+	asked := make(map[ID]bool, len(ids))
+	distinct := make([]ID, 0, len(ids))
+	for _, id := range ids {
+		if !asked[id] {
+			asked[id] = true
+			distinct = append(distinct, id)
+		}
 	}
-	page, err := s.store.List(ctx, after, min(size, MaxPageSize))
+	there, err := s.Store.BatchGet(ctx, distinct)
+	if err != nil {
+		return nil, nil, fmt.Errorf("get %d users: %w", len(distinct), err)
+	}
+	byID := make(map[ID]User, len(there))
+	for _, u := range there {
+		byID[u.ID] = u
+	}
+	for _, id := range distinct {
+		if u, ok := byID[id]; ok {
+			found = append(found, u)
+		} else {
+			missing = append(missing, id)
+		}
+	}
+	return found, missing, nil
+}
+
+// List returns a page of users. A Limit of 0 means DefaultPageSize, and one above MaxPageSize means that. Whoever is there and matches
+// from the first page to the last is on exactly one of them, unless what they are ordered by changes.
+func (s *Service) List(ctx context.Context, q Query) (Page, error) {
+	if q.Limit <= 0 {
+		q.Limit = DefaultPageSize
+	}
+	q.Limit = min(q.Limit, MaxPageSize)
+	page, err := s.Store.List(ctx, q)
 	if err != nil {
 		return Page{}, fmt.Errorf("list users: %w", err)
 	}
 	return page, nil
 }
 
-// Scan calls yield with each user who is there when it begins, oldest first. An error of yield ends it and is returned.
-func (s *Service) Scan(ctx context.Context, yield func(User) error) error {
-	return s.store.Scan(ctx, yield)
+// Count returns how many users a selection has.
+func (s *Service) Count(ctx context.Context, sel Selection) (Count, error) {
+	n, err := s.Store.Count(ctx, sel)
+	if err != nil {
+		return Count{}, fmt.Errorf("count users: %w", err)
+	}
+	return n, nil
+}
+
+// Snapshot calls yield with each user of a selection, as they all are at one moment after the call, oldest first. An error of yield ends
+// it and is returned. It returns ErrTooManySnapshots.
+func (s *Service) Snapshot(ctx context.Context, sel Selection, yield func(User) error) error {
+	return s.Store.Snapshot(ctx, sel, yield)
+}
+
+// Watch subscribes to the events of users; see Store.Watch.
+func (s *Service) Watch(ctx context.Context, w Watch) (Subscription, error) {
+	sub, err := s.Store.Watch(ctx, w)
+	if err != nil {
+		return nil, fmt.Errorf("watch users: %w", err)
+	}
+	return sub, nil
+}
+
+// Export gives all that is kept of a user: first the profile, to profile, and then each event that is retained, to event, oldest first. An
+// error of either ends it and is returned. It returns ErrNotFound.
+func (s *Service) Export(ctx context.Context, id ID, profile func(User) error, event func(Event) error) error {
+	u, err := s.Get(ctx, id)
+	if err != nil {
+		return err
+	}
+	if err := profile(u); err != nil {
+		return err
+	}
+	return s.Store.EventsOf(ctx, id, event)
 }

@@ -42,6 +42,7 @@ func New(users grpc.ClientConnInterface) Profiles {
 // What users.v1 says that means something to the domain.
 var (
 	errEmailTaken   = fault.New(fault.AlreadyExists, "EMAIL_TAKEN", "the email is taken").WithDomain("users.v1")
+	errEmailInvalid = fault.New(fault.InvalidArgument, "EMAIL_INVALID", "the email is not valid").WithDomain("users.v1")
 	errUserNotFound = fault.New(fault.NotFound, "USER_NOT_FOUND", "no such user").WithDomain("users.v1")
 )
 
@@ -62,6 +63,8 @@ func (p Profiles) Create(ctx context.Context, profile auth.Profile) error {
 		return nil
 	case errors.Is(err, errEmailTaken):
 		return auth.ErrEmailTaken.Because(err)
+	case errors.Is(err, errEmailInvalid):
+		return emailRefused(err)
 	}
 	switch fault.KindOf(err) {
 	case fault.InvalidArgument, fault.AlreadyExists, fault.FailedPrecondition, fault.OutOfRange:
@@ -69,6 +72,18 @@ func (p Profiles) Create(ctx context.Context, profile auth.Profile) error {
 	default:
 		return failed(ctx, "create user", err)
 	}
+}
+
+// emailRefused tells our own caller what users.v1 says of the email, which is the caller's: the rules there are stricter than those of
+// SignUp's message.
+func emailRefused(err error) error {
+	refused := fault.New(fault.InvalidArgument, "INVALID_REQUEST", "the request breaks the rules of its message").WithDomain(fault.Domain)
+	if f, ok := fault.As(err); ok {
+		for _, v := range f.Violations() {
+			refused = refused.WithViolation("email", v.Rule, v.Text)
+		}
+	}
+	return refused.Because(fmt.Errorf("create user: %w: %w", auth.ErrProfileRefused, err))
 }
 
 // Exists says whether there is a user; see auth.Profiles.

@@ -78,7 +78,7 @@ func TestAProfileThatIsRefusedForGood(t *testing.T) {
 			}
 			a.DisplayName = "Eve"
 		}},
-		{"a profile that breaks the rules", func(_ *testing.T, _ *userstest.Server, _ profiles.Profiles, a *auth.Profile) { a.Email = "no email" }},
+		{"a profile that breaks the rules", func(_ *testing.T, _ *userstest.Server, _ profiles.Profiles, a *auth.Profile) { a.DisplayName = "\x00" }},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
@@ -90,6 +90,21 @@ func TestAProfileThatIsRefusedForGood(t *testing.T) {
 				t.Errorf("got %v", err)
 			}
 		})
+	}
+}
+
+func TestAnEmailThatUsersDoesNotTakeIsTheCallersToMend(t *testing.T) {
+	t.Parallel()
+	_, p := start(t)
+	profile := ada()
+	profile.Email = "a..da@example.com" // which is one by the rule of SignUp
+	err := p.Create(t.Context(), profile)
+	if !errors.Is(err, auth.ErrProfileRefused) {
+		t.Errorf("got %v", err)
+	}
+	f := grpcfault.Public(err, "auth.v1")
+	if v := f.Violations(); f.Kind() != fault.InvalidArgument || f.Reason() != "INVALID_REQUEST" || len(v) != 1 || v[0].Field != "email" || v[0].Rule != "email.syntax" {
+		t.Errorf("the caller is told %v: %+v", f, v)
 	}
 }
 

@@ -96,6 +96,7 @@ func (s *Server) Users() map[string]*usersv1.User {
 }
 
 var (
+	errEmailInvalid    = fault.New(fault.InvalidArgument, "EMAIL_INVALID", "the email is not valid").WithViolation("email", "email.syntax", "must be an email")
 	errEmailTaken      = fault.New(fault.AlreadyExists, "EMAIL_TAKEN", "the email is taken")
 	errUserIDTaken     = fault.New(fault.AlreadyExists, "USER_ID_TAKEN", "the id is taken")
 	errRequestIDReused = fault.New(fault.FailedPrecondition, "REQUEST_ID_REUSED", "the request_id was used for another request")
@@ -128,6 +129,9 @@ func (s *Server) CreateUser(ctx context.Context, req *usersv1.CreateUserRequest)
 	}
 	if _, found := s.users[req.GetUserId()]; found {
 		return nil, errUserIDTaken.With("user_id", req.GetUserId())
+	}
+	if !strings.Contains(req.GetEmail(), "@") || strings.Contains(req.GetEmail(), "..") {
+		return nil, errEmailInvalid
 	}
 	for _, other := range s.users {
 		if strings.EqualFold(other.GetEmail(), req.GetEmail()) {

@@ -1,0 +1,153 @@
+package api_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"google.golang.org/grpc/codes"
+
+	usersv1 "github.com/concordat-dev/concordat/gen/go/users/v1"
+	"github.com/concordat-dev/concordat/kit/kittest"
+)
+
+// watcher reads a watch.
+type watcher struct {
+	t      *testing.T
+	stream usersv1.UserService_WatchUsersClient
+	token  string
+}
+
+// watch opens a watch and waits until it stands: what happens from now on is seen.
+func watch(t *testing.T, c usersv1.UserServiceClient, filter, token string) *watcher {
+	t.Helper()
+	stream, err := c.WatchUsers(timeout(t), &usersv1.WatchUsersRequest{Filter: filter, ResumeToken: token})
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, err := stream.Recv()
+	if err != nil || first.GetEvent() != nil || first.GetResumeToken() == "" {
+		t.Fatalf("the first message is %v, %v; want a bare resume point", first, err)
+	}
+	return &watcher{t, stream, first.GetResumeToken()}
+}
+
+// next returns the next event, as its type without prefix, the end of the id and whether the user matches.
+func (w *watcher) next() string {
+	w.t.Helper()
+	msg, err := w.stream.Recv()
+	if err != nil || msg.GetEvent() == nil || msg.GetResumeToken() == "" {
+		w.t.Fatalf("got %v, %v", msg, err)
+	}
+	w.token = msg.GetResumeToken()
+	e := msg.GetEvent()
+	text := strings.TrimPrefix(e.GetEventType().String(), "USER_EVENT_TYPE_") + " " + e.GetUserId()[35:]
+	if e.GetMatches() {
+		text += " matches"
+	}
+	return text
+}
+
+func (w *watcher) want(events ...string) {
+	w.t.Helper()
+	var got []string
+	for range events {
+		got = append(got, w.next())
+	}
+	if !slices.Equal(got, events) {
+		w.t.Fatalf("got %q, want %q", got, events)
+	}
+}
+
+func TestAWatchTellsOfThoseWhoMatchBeforeOrAfter(t *testing.T) {
+	t.Parallel()
+	c := admin(start(t))
+	all, pro := watch(t, c, "", ""), watch(t, c, `labels.plan = "pro"`, "")
+	beginning := pro.token
+	for n := 1; n <= 3; n++ {
+		req := request(n)
+		if n == 2 {
+			req.Labels = map[string]string{"plan": "pro"}
+		}
+		create(t, c, req)
+	}
+	ok := must(t)
+	first, second := &life{t: t, c: c, id: request(1).GetUserId()}, &life{t: t, c: c, id: request(2).GetUserId(), n: 100}
+	plan := func(l *life, plan string) {
+		t.Helper()
+		update(t, c, 200+l.n, &usersv1.User{UserId: l.id, Labels: map[string]string{"plan": plan}}, "labels.plan")
+		l.n++
+	}
+	plan(first, "pro")
+	plan(first, "free")
+	ok(first.disable())
+	ok(second.disable())
+	ok(second.disable()) // changes nothing and tells nothing
+	ok(second.enable())
+	ok(second.delete())
+	ok(second.undelete())
+	// One who was pro is told of once more, as one who is no longer.
+	seen := "CREATED 2 matches, UPDATED 1 matches, UPDATED 1, DISABLED 2 matches, ENABLED 2 matches, DELETED 2 matches, UNDELETED 2 matches"
+	pro.want(strings.Split(seen, ", ")...)
+	ok(second.erase())
+	ok(first.erase())
+	all.want("CREATED 1 matches", "CREATED 2 matches", "CREATED 3 matches", "UPDATED 1 matches", "UPDATED 1 matches", "DISABLED 1 matches",
+		"DISABLED 2 matches", "ENABLED 2 matches", "DELETED 2 matches", "UNDELETED 2 matches", "ERASED 2", "ERASED 1")
+	pro.want("ERASED 2", "ERASED 1") // which is for everyone
+
+	// Who comes late is told nothing of what was erased meanwhile but that it was.
+	watch(t, c, `labels.plan = "pro"`, beginning).want("ERASED 2", "ERASED 1")
+}
+
+func TestAWatchGoesOnFromItsToken(t *testing.T) {
+	t.Parallel()
+	c := admin(start(t))
+	first := watch(t, c, "verified", "")
+	create(t, c, full(1))
+	create(t, c, request(2))
+	first.want("CREATED 1 matches")
+	token := first.token
+	create(t, c, full(3))
+	create(t, c, full(4))
+	watch(t, c, "verified", token).want("CREATED 3 matches", "CREATED 4 matches")
+	for _, filter := range []string{"", "NOT verified", "verified "} {
+		err := received(c.WatchUsers(timeout(t), &usersv1.WatchUsersRequest{Filter: filter, ResumeToken: token}))
+		kittest.WantViolations(t, kittest.WantFault(t, err, codes.InvalidArgument, "RESUME_TOKEN_INVALID"), "resume_token")
+	}
+	err := received(c.WatchUsers(timeout(t), &usersv1.WatchUsersRequest{ResumeToken: strings.Repeat("x", 257)}))
+	kittest.WantViolations(t, kittest.WantFault(t, err, codes.InvalidArgument, "INVALID_REQUEST"), "resume_token")
+}
+
+func TestAResumeTokenWithAnyBitFlippedIsRefused(t *testing.T) {
+	t.Parallel()
+	c := admin(start(t))
+	token := watch(t, c, "", "").token
+	for i := range token {
+		for bit := range 7 {
+			flipped := []byte(token)
+			flipped[i] ^= 1 << bit
+			err := received(c.WatchUsers(timeout(t), &usersv1.WatchUsersRequest{ResumeToken: string(flipped)}))
+			if kittest.WantFault(t, err, codes.InvalidArgument, "RESUME_TOKEN_INVALID"); t.Failed() {
+				t.Fatalf("character %d, bit %d", i, bit)
+			}
+		}
+	}
+	watch(t, c, "", token)
+}
+
+func TestAWatchEndsWithItsResumePointWhenTheServerStops(t *testing.T) {
+	t.Parallel()
+	h := start(t)
+	c := admin(h)
+	w := watch(t, c, "", "")
+	create(t, c, request(1))
+	w.want("CREATED 1 matches")
+	stopping(t, h, c)
+	_, err := w.stream.Recv()
+	if f := kittest.WantFault(t, err, codes.Unavailable, "DRAINING"); f.Metadata()["resume_token"] != w.token {
+		t.Errorf("metadata %v, want the token %s", f.Metadata(), w.token)
+	}
+	if err := h.Stop(); err != nil {
+		t.Errorf("stop: %v", err)
+	}
+}

@@ -1,0 +1,227 @@
+package sqlstore
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/concordat-dev/concordat/kit/sqldb"
+	"github.com/concordat-dev/concordat/services/users/internal/users"
+)
+
+const (
+	// sampled is about how many rows an estimate looks at.
+	sampled = 1000
+	// estimateFor is how long an estimate is good for.
+	estimateFor = 10 * time.Second
+	// maxEstimates is how many estimates are remembered.
+	maxEstimates = 256
+)
+
+// Count returns how many users a selection has; see users.Store.
+//
+// It counts by an index where the filter names one, and by the rows where there are few; more than maxExamined of them are too
+// many to count for a page, so that it estimates: a filter without an index in a large store is estimated however few match.
+func (s *Store) Count(ctx context.Context, sel users.Selection) (users.Count, error) {
+	st := s.statement().selection(sel)
+	key := fmt.Sprintf("%s %q", st, st.args)
+	if c, ok := s.estimates.find(key); ok {
+		return c, nil
+	}
+	var c users.Count
+	err := s.db.Read(ctx, func(q sqldb.Querier) (err error) {
+		c, err = s.count(ctx, q, sel)
+		return err
+	})
+	if err != nil {
+		return users.Count{}, fmt.Errorf("count users: %w", err)
+	}
+	if c.Estimated {
+		s.estimates.keep(key, c)
+	}
+	return c, nil
+}
+
+func (s *Store) count(ctx context.Context, q sqldb.Querier, sel users.Selection) (users.Count, error) {
+	parts := conjuncts(sel.Filter)
+	ways := sources(parts, nil)
+	if len(parts) == 0 {
+		ways = []source{everyone()}
+	}
+	least := 0 // what is known to match
+	probes := 0
+	for _, way := range ways {
+		if len(way.parts) == len(parts) && way.counted != nil {
+			n, all, err := s.countEntries(ctx, q, way, sel.ShowDeleted)
+			if err != nil || all && n <= users.CountExactly {
+				return users.Count{N: n}, err
+			}
+			least = max(least, n)
+			continue
+		}
+		if probes++; probes > maxProbes {
+			break
+		}
+		n, err := s.probe(ctx, q, way, users.CountExactly+1)
+		if err != nil {
+			return users.Count{}, err
+		}
+		if n <= users.CountExactly {
+			rest := users.Selection{Filter: without(parts, way.parts), ShowDeleted: sel.ShowDeleted}
+			n, err = s.countRows(ctx, q, rest, func(st *statement) { way.with(st, users.CountExactly).write("SELECT count(*)").usersOf("few") })
+			return users.Count{N: n}, err
+		}
+	}
+	small := least == 0
+	if small {
+		var err error
+		if small, err = s.small(ctx, q); err != nil {
+			return users.Count{}, err
+		}
+	}
+	if small {
+		n, err := s.countRows(ctx, q, sel, func(st *statement) { st.write("SELECT count(*) FROM users u WHERE ") })
+		if err != nil || n <= users.CountExactly {
+			return users.Count{N: n}, err
+		}
+		least = n
+	}
+	n, err := s.estimate(ctx, q, sel)
+	return users.Count{N: max(n, least), Estimated: true}, err
+}
+
+// everyone is the way to count all users.
+func everyone() source {
+	return source{counted: func(st *statement, showDeleted bool) {
+		st.write(" FROM users u").indexedBy("users_created").write(" WHERE u.erased_at IS NULL")
+		st.listed("u.", showDeleted)
+	}}
+}
+
+// countEntries counts the entries of an index up to one more than are counted exactly, and says whether these are all.
+func (s *Store) countEntries(ctx context.Context, q sqldb.Querier, way source, showDeleted bool) (n int, all bool, err error) {
+	st := s.statement().write("SELECT count(*) FROM (SELECT 1")
+	way.counted(st, showDeleted)
+	st.write(" LIMIT ").number(users.CountExactly + 1).write(") AS entries")
+	err = q.QueryRowContext(ctx, st.String(), st.args...).Scan(&n)
+	return n, n <= users.CountExactly, err
+}
+
+// countRows counts the users of a selection among those that a beginning names.
+func (s *Store) countRows(ctx context.Context, q sqldb.Querier, sel users.Selection, begin func(*statement)) (n int, err error) {
+	st := s.statement()
+	begin(st)
+	st.selection(sel)
+	err = q.QueryRowContext(ctx, st.String(), st.args...).Scan(&n)
+	return n, err
+}
+
+// small says whether there are so few users that all can be looked at.
+func (s *Store) small(ctx context.Context, q sqldb.Querier) (bool, error) {
+	var n int
+	st := s.statement().write("SELECT count(*) FROM (SELECT 1 FROM users u").indexedBy("users_created")
+	st.write(" WHERE u.erased_at IS NULL LIMIT ").number(maxExamined + 1).write(") AS entries")
+	err := q.QueryRowContext(ctx, st.String(), st.args...).Scan(&n)
+	return n <= maxExamined, err
+}
+
+// estimate returns about how many users a selection has: the share of a sample, of all rows.
+func (s *Store) estimate(ctx context.Context, q sqldb.Querier, sel users.Selection) (int, error) {
+	rows, sample, err := s.sample(ctx, q)
+	if err != nil {
+		return 0, err
+	}
+	st := s.statement().write("SELECT count(*), coalesce(sum(CASE WHEN ").selection(sel).write(" THEN 1 ELSE 0 END), 0)")
+	sample(st)
+	var looked, match int64
+	if err := q.QueryRowContext(ctx, st.String(), st.args...).Scan(&looked, &match); err != nil {
+		return 0, err
+	}
+	if looked == 0 {
+		return 0, nil
+	}
+	return int(math.Round(rows * float64(match) / float64(looked))), nil
+}
+
+// sample returns how many rows users has, with those who were erased, and what takes a sample of them.
+func (s *Store) sample(ctx context.Context, q sqldb.Querier) (rows float64, from func(*statement), err error) {
+	if s.db.Engine() == sqldb.PostgreSQL {
+		// What the last analysis found, for the size that the table has now.
+		err := q.QueryRowContext(ctx, `
+SELECT CASE WHEN relpages > 0 AND reltuples > 0 THEN reltuples / relpages ELSE 20 END * pg_relation_size(oid) / current_setting('block_size')::int
+FROM pg_class WHERE oid = 'users'::regclass`).Scan(&rows)
+		return rows, func(st *statement) {
+			st.write(" FROM users u TABLESAMPLE SYSTEM (").arg(min(100, 100*sampled/max(rows, 1))).write(")")
+		}, err
+	}
+	// No row is ever removed, so the numbers of the rows have no gaps.
+	var last int64
+	if err := q.QueryRowContext(ctx, `SELECT coalesce(max(seq), 0) FROM users`).Scan(&last); err != nil {
+		return 0, nil, err
+	}
+	picked := make([]int64, 0, sampled)
+	for i := range int64(sampled) {
+		low, high := last*i/sampled, last*(i+1)/sampled
+		if high > low {
+			picked = append(picked, 1+low+s.estimates.pick(high-low))
+		}
+	}
+	list, err := json.Marshal(picked)
+	return float64(last), func(st *statement) {
+		st.write(" FROM json_each(").arg(string(list)).write(") AS picked CROSS JOIN users u WHERE u.seq = picked.value")
+	}, err
+}
+
+// estimates remembers estimates for a while, because the first page of every listing asks.
+type estimates struct {
+	now func() time.Time
+
+	mu     sync.Mutex
+	random *rand.Rand
+	counts map[string]estimate
+}
+
+type estimate struct {
+	count users.Count
+	until time.Time
+}
+
+func newEstimates(now func() time.Time, seed [32]byte) *estimates {
+	return &estimates{now: now, random: rand.New(rand.NewChaCha8(seed)), counts: make(map[string]estimate)}
+}
+
+// pick returns a random number from 0 up to n, which is not 0.
+func (e *estimates) pick(n int64) int64 {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.random.Int64N(n)
+}
+
+func (e *estimates) find(key string) (users.Count, bool) {
+	now := e.now()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	found, ok := e.counts[key]
+	return found.count, ok && now.Before(found.until)
+}
+
+func (e *estimates) keep(key string, c users.Count) {
+	now := e.now()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if len(e.counts) >= maxEstimates {
+		for other, found := range e.counts {
+			if !now.Before(found.until) {
+				delete(e.counts, other)
+			}
+		}
+		if len(e.counts) >= maxEstimates {
+			clear(e.counts)
+		}
+	}
+	e.counts[key] = estimate{c, now.Add(estimateFor)}
+}
