@@ -14,7 +14,6 @@ const (
 	edgeRequests = "concordat_edge_requests_total"
 	logLag       = "concordat_eventlog_lag_events"
 	logBehind    = "concordat_eventlog_lag_seconds"
-	logReadable  = "concordat_eventlog_readable"
 	subscribers  = "concordat_eventlog_subscribers"
 	subsCut      = "concordat_eventlog_subscribers_cut_total"
 	dbMax        = "go_sql_max_open_connections"
@@ -66,7 +65,6 @@ func metrics() []metric {
 		{edgeRequests, []string{"service", "protocol", "status"}, "HTTP requests that did not become a call, by their status"},
 		{logLag, []string{"service"}, "events that are committed and not yet read for subscribers"},
 		{logBehind, []string{"service"}, "how long ago the oldest of them happened, in seconds"},
-		{logReadable, []string{"service"}, "1 where the database could be asked for the lag, 0 where it could not"},
 		{subscribers, []string{"service"}, "subscriptions that get events as they are committed"},
 		{subsCut, []string{"service"}, "subscriptions that were cut because they did not keep up"},
 		{dbMax, pool, "the most connections that the pool may have"},
