@@ -14,24 +14,28 @@ import (
 	"github.com/alecthomas/kong"
 
 	"github.com/concordat-dev/concordat/proof/internal/conformance"
+	"github.com/concordat-dev/concordat/proof/internal/faults"
 	"github.com/concordat-dev/concordat/proof/internal/figure"
 	"github.com/concordat-dev/concordat/proof/internal/rpc"
 	"github.com/concordat-dev/concordat/proof/internal/start"
+	"github.com/concordat-dev/concordat/proof/internal/users"
 )
 
 //go:embed goals.yaml
 var goalsText []byte
 
 type options struct {
-	Area    string `arg:"" enum:"${areas}" help:"What to measure: rpc (the request path beside stock grpc-go), faults (gRPC and HTTP/2 as others understand them), start (from exec to healthy)."`
+	Area    string `arg:"" enum:"${areas}" help:"What to measure: rpc (the request path beside stock grpc-go), faults (gRPC and HTTP/2 as others understand them; kills, full disks, power cuts), start (from exec to healthy), users (the users service on both stores; needs PostgreSQL)."`
 	JSON    bool   `name:"json" help:"Print one JSON object a line instead of a table."`
 	Quick   bool   `help:"Fewer rounds or cases: to see that it works, not to quote."`
-	Profile string `help:"rpc: write profiles of the path under load into this directory." type:"existingdir"`
+	Kills   int    `help:"faults: how often the service is killed on each engine. None means 100, or 10 with --quick."`
+	Seed    uint64 `help:"faults: what decides when. None means another one each time."`
+	Profile string `help:"rpc and users: write profiles of the servers under load into this directory." type:"existingdir"`
 	Root    string `help:"The repository." default:"." type:"existingdir"`
 }
 
 // areas are the first parts of the names of the figures.
-func areas() []string { return []string{"rpc", "faults", "start"} }
+func areas() []string { return []string{"rpc", "faults", "start", "users"} }
 
 func main() {
 	if variant := os.Getenv(rpc.Variable); variant != "" {
@@ -71,7 +75,14 @@ func measure(ctx context.Context, opts options, detail io.Writer) ([]figure.Figu
 	case "rpc":
 		return rpc.Measure(ctx, rpc.Options{Root: opts.Root, Quick: opts.Quick, Profile: opts.Profile, Detail: detail})
 	case "faults":
-		return conformance.Measure(ctx, conformance.Options{Quick: opts.Quick, Detail: detail})
+		understood, err := conformance.Measure(ctx, conformance.Options{Quick: opts.Quick, Detail: detail})
+		if err != nil {
+			return nil, err
+		}
+		survived, err := faults.Measure(ctx, faults.Options{Root: opts.Root, Quick: opts.Quick, Kills: opts.Kills, Seed: opts.Seed, Detail: detail})
+		return append(understood, survived...), err
+	case "users":
+		return users.Measure(ctx, users.Options{Root: opts.Root, Quick: opts.Quick, Profile: opts.Profile, Detail: detail})
 	}
 	runs := 7
 	if opts.Quick {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"maps"
 	"os"
 	"slices"
@@ -13,6 +14,7 @@ import (
 	"github.com/concordat-dev/concordat/proof/internal/conformance"
 	"github.com/concordat-dev/concordat/proof/internal/figure"
 	"github.com/concordat-dev/concordat/proof/internal/rpc"
+	"github.com/concordat-dev/concordat/proof/internal/users"
 )
 
 // TestMain is also the main function of the servers that are measured, and of the clients that are processes.
@@ -44,23 +46,26 @@ func TestEveryGoalBelongsToAnArea(t *testing.T) {
 	}
 }
 
-// What the figures are is no matter here, on a busy machine and with the race detector: that they are all there is.
-func TestTheRequestPathIsMeasured(t *testing.T) {
+// printed runs an area and holds what it prints against the goals: what the figures are is no matter here, on a busy machine and
+// with the race detector, but that they are all there is. A figure above zero is one that was measured; those in none count what
+// should not be. It returns what stands behind the figures, or the error of the area.
+func printed(t *testing.T, area string, none ...string) (string, error) {
+	t.Helper()
 	if testing.Short() {
 		t.Skip("takes some ten seconds")
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	var detail, out strings.Builder
-	figures, err := measure(ctx, options{Area: "rpc", Quick: true, Root: ".."}, &detail)
+	figures, err := measure(ctx, options{Area: area, Quick: true, Root: ".."}, &detail)
 	if err != nil {
-		t.Fatalf("%v\n%s", err, detail.String())
+		return detail.String(), err
 	}
 	all := goals(t)
-	if err := figure.Print(&out, all, "rpc", figures, "go run ./proof rpc", true); err != nil {
+	if err := figure.Print(&out, all, area, figures, "go run ./proof "+area, true); err != nil {
 		t.Fatal(err)
 	}
-	maps.DeleteFunc(all, func(name string, _ figure.Goal) bool { return !strings.HasPrefix(name, "rpc.") })
+	maps.DeleteFunc(all, func(name string, _ figure.Goal) bool { return !strings.HasPrefix(name, area+".") })
 	for line := range strings.Lines(out.String()) {
 		var got struct {
 			Figure string
@@ -74,17 +79,42 @@ func TestTheRequestPathIsMeasured(t *testing.T) {
 			t.Errorf("%s is printed twice, or is no figure of the area", got.Figure)
 		}
 		delete(all, got.Figure)
-		// A share of what is good may be none at all; the rest is a time, a size or a rate.
-		if got.Runs == 0 || got.Value != nil && (*got.Value < 0 || *got.Value == 0 && got.Figure != "rpc.overload_goodput" && got.Figure != "rpc.overload_refusal_p99") {
+		if got.Runs == 0 || got.Value != nil && (*got.Value < 0 || *got.Value == 0 && !slices.Contains(none, got.Figure)) {
 			t.Errorf("%s is %v of %d runs", got.Figure, got.Value, got.Runs)
 		}
 	}
 	if len(all) > 0 {
 		t.Errorf("not printed: %v", slices.Sorted(maps.Keys(all)))
 	}
+	return detail.String(), nil
+}
+
+func TestTheRequestPathIsMeasured(t *testing.T) {
+	// A share of what is good may be none at all; the rest is a time, a size or a rate.
+	detail, err := printed(t, "rpc", "rpc.overload_goodput", "rpc.overload_refusal_p99")
+	if err != nil {
+		t.Fatalf("%v\n%s", err, detail)
+	}
 	for _, part := range []string{"unary calls", "stock chain", "messages of 100 bytes", "subscribers", "× the load", "users from exec"} {
-		if !strings.Contains(detail.String(), part) {
-			t.Errorf("what stands behind the figures does not speak of %q:\n%s", part, detail.String())
+		if !strings.Contains(detail, part) {
+			t.Errorf("what stands behind the figures does not speak of %q:\n%s", part, detail)
+		}
+	}
+}
+
+func TestTheUsersServiceIsMeasured(t *testing.T) {
+	// Memory need not grow, and nothing need fail.
+	detail, err := printed(t, "users", "users.sqlite_stream_rss", "users.postgres_stream_rss",
+		"users.failed_calls_on_replica_kill", "users.wrong_events_on_replica_kill")
+	if errors.Is(err, users.ErrNoPostgres) && os.Getenv("CI") != "true" {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatalf("%v\n%s", err, detail)
+	}
+	for _, part := range []string{"CreateUsers", "ListUsers", "GetUser", "pgbench -S", "StreamUsers", "watchers", "two replicas", "not the 1,000,000"} {
+		if !strings.Contains(detail, part) {
+			t.Errorf("what stands behind the figures does not speak of %q:\n%s", part, detail)
 		}
 	}
 }

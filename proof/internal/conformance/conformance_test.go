@@ -28,7 +28,6 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-
 // both starts both servers, until the test ends.
 func both(t *testing.T) (*lab, pair[*process]) {
 	t.Helper()

@@ -52,6 +52,9 @@ type Request struct {
 	Method string
 	// Message is the encoded request message.
 	Message []byte
+	// Choose returns the encoded message of the next call instead, where it is set. It is called from several goroutines at
+	// once, and what it returns must not change.
+	Choose func() []byte
 	// Token is the access token, "" for none.
 	Token string
 	// Timeout is what the call says that it will wait, in whole milliseconds.
@@ -156,11 +159,15 @@ var errWindow = errors.New("the server's window is full")
 // Send begins a call, with the message and the end of what we say; Flush writes it. It returns the id of the stream. One
 // Conn sends one request all the time.
 func (c *Conn) Send(r *Request) (stream uint32, err error) {
+	message := r.Message
+	if r.Choose != nil {
+		message = r.Choose()
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	size := prefix + len(r.Message)
+	size := prefix + len(message)
 	if size > maxFrame {
-		return 0, fmt.Errorf("send: a request of %d bytes does not fit into a frame", len(r.Message))
+		return 0, fmt.Errorf("send: a request of %d bytes does not fit into a frame", len(message))
 	}
 	if int64(size) > c.sendWindow {
 		return 0, errWindow
@@ -182,8 +189,8 @@ func (c *Conn) Send(r *Request) (stream uint32, err error) {
 	c.out = append(c.out, block...)
 	c.frame(size, frameData, flagEndStream, stream)
 	c.out = append(c.out, 0)
-	c.out = binary.BigEndian.AppendUint32(c.out, uint32(len(r.Message)))
-	c.out = append(c.out, r.Message...)
+	c.out = binary.BigEndian.AppendUint32(c.out, uint32(len(message)))
+	c.out = append(c.out, message...)
 	return stream, nil
 }
 

@@ -199,6 +199,47 @@ func TestMessagesOfOneStreamAreCounted(t *testing.T) {
 	}
 }
 
+func TestAWholeStreamIsCountedToItsEnd(t *testing.T) {
+	const count = 10_000
+	dial := serve(t, func(stream grpc.ServerStream, text string) error {
+		for range count {
+			if err := echo(stream, text); err != nil {
+				return err
+			}
+		}
+		if text == "broken" {
+			return status.Error(codes.DataLoss, text)
+		}
+		return nil
+	})
+	if n, err := load.Whole(dial(1)[0], request(t, "hello", time.Second)); err != nil || n != count {
+		t.Errorf("%d messages, %v", n, err)
+	}
+	if _, err := load.Whole(dial(1)[0], request(t, "broken", time.Second)); err == nil || !strings.Contains(err.Error(), "code 15") {
+		t.Errorf("a stream that ends with an error: %v", err)
+	}
+}
+
+func TestEachCallOfALoadHasTheMessageThatIsChosenForIt(t *testing.T) {
+	var seen [3]atomic.Int64
+	dial := serve(t, func(stream grpc.ServerStream, text string) error {
+		seen[len(text)].Add(1)
+		return echo(stream, text)
+	})
+	var turn atomic.Int64
+	messages := [][]byte{request(t, "", 0).Message, request(t, "a", 0).Message, request(t, "bc", 0).Message}
+	r := &load.Request{Method: "/a.Service/Method", Timeout: time.Second, Choose: func() []byte { return messages[turn.Add(1)%3] }}
+	res, err := load.Closed(dial(2), r, 4, 100*time.Millisecond)
+	if err != nil || res.Err() != nil {
+		t.Fatal(err, res.Err())
+	}
+	for length := range seen {
+		if n := seen[length].Load(); n < int64(res.OK)/3 || n > int64(res.OK)/3+5 {
+			t.Errorf("%d of %d calls had the message of %d characters", n, res.OK, length)
+		}
+	}
+}
+
 func TestEverySubscriberIsWaitedFor(t *testing.T) {
 	const count = 50
 	publish := make(chan struct{})

@@ -78,6 +78,29 @@ func Messages(c *Conn, r *Request, warm, during time.Duration) (float64, error) 
 	}
 }
 
+// Whole opens one stream of the server's, reads it to its end, and returns how many messages it had.
+func Whole(c *Conn, r *Request) (count int, err error) {
+	stream, err := c.Send(r)
+	if err != nil {
+		return 0, err
+	}
+	var m messages
+	for {
+		e, err := c.Read()
+		switch {
+		case err != nil:
+			return 0, err
+		case e.Stream != stream:
+		case !e.Ended:
+			count += m.count(e.Data)
+		case e.Status.Code != 0:
+			return 0, fmt.Errorf("the stream ended after %d messages with code %d: %s", count, e.Status.Code, e.Status.Message)
+		default:
+			return count, nil
+		}
+	}
+}
+
 // Subscribers are many open streams of one method, of which the server sends each the same number of messages.
 type Subscribers struct {
 	// Arrived holds for each message, first to last, when each subscriber had it. It is to be read once Await has

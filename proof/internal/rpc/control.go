@@ -13,6 +13,8 @@ import (
 	"runtime/pprof"
 	"strings"
 	"time"
+
+	"github.com/concordat-dev/concordat/proof/internal/machine"
 )
 
 // What a server is asked over its standard input, one line each. It answers with a report, a JSON object a line, and ends
@@ -111,11 +113,11 @@ func (c *controller) endProfile() error {
 func (c *controller) report(at time.Time) (report, error) {
 	var mem runtime.MemStats
 	runtime.ReadMemStats(&mem)
-	used, err := processorTime()
+	used, err := machine.ProcessorTime()
 	if err != nil {
 		return report{}, err
 	}
-	rss, err := residentOf(os.Getpid())
+	rss, err := machine.Resident(os.Getpid())
 	if err != nil {
 		return report{}, err
 	}

@@ -52,7 +52,7 @@ func (r *run) overload(ctx context.Context) ([]figure.Figure, error) {
 			}
 		}
 	}
-	r.out.table(fmt.Sprintf("%d × the load that the server can do, every call with a timeout of %s", excess, patience), rows)
+	r.out.Table(fmt.Sprintf("%d × the load that the server can do, every call with a timeout of %s", excess, patience), rows)
 	return []figure.Figure{figure.Median("rpc.overload_goodput", goodput), figure.Median("rpc.overload_refusal_p99", refusal)}, nil
 }
 

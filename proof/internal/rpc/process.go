@@ -22,6 +22,7 @@ import (
 	"github.com/concordat-dev/concordat/kit/pki"
 	"github.com/concordat-dev/concordat/kit/token"
 	"github.com/concordat-dev/concordat/proof/internal/load"
+	"github.com/concordat-dev/concordat/proof/internal/machine"
 )
 
 // What the certificates and tokens of a run say; issuer and audience are the defaults of kit.Common.
@@ -110,7 +111,7 @@ func (l *lab) start(ctx context.Context, variant string, env ...string) (p *proc
 		return nil, err
 	}
 	p.answers = bufio.NewReader(out)
-	if err := startOn(l.serverCore, p.cmd); err != nil {
+	if err := machine.StartOn(l.serverCore, p.cmd); err != nil {
 		return nil, fmt.Errorf("start the variant %s: %w", variant, err)
 	}
 	if p.report, err = p.read(); err != nil {

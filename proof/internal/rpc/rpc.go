@@ -5,15 +5,13 @@ package rpc
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"runtime"
-	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/concordat-dev/concordat/proof/internal/figure"
+	"github.com/concordat-dev/concordat/proof/internal/machine"
 )
 
 // Options say how much is measured.
@@ -56,17 +54,17 @@ type run struct {
 	*lab
 	plan
 	opts    Options
-	out     *detail
+	out     *figure.Detail
 	tracing []string // the environment that makes the path send spans
 }
 
 // Measure returns all figures of the area.
 func Measure(ctx context.Context, opts Options) (figures []figure.Figure, err error) {
-	server, client, err := cores()
+	server, client, err := machine.Two()
 	if err != nil {
 		return nil, err
 	}
-	undo, err := stayOn(client)
+	undo, err := machine.StayOn(client)
 	if err != nil {
 		return nil, err
 	}
@@ -85,8 +83,8 @@ func Measure(ctx context.Context, opts Options) (figures []figure.Figure, err er
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, spans.close(ctx)) }()
-	r := &run{lab: l, plan: opts.plan(), opts: opts, out: newDetail(opts.Detail), tracing: spans.environment()}
-	r.out.line("%s, %s, servers on processor %d, client on %d, load average %s", runtime.Version(), processor(), server, client, loadAverage())
+	r := &run{lab: l, plan: opts.plan(), opts: opts, out: figure.NewDetail(opts.Detail), tracing: spans.environment()}
+	r.out.Line("%s, %s, servers on processor %d, client on %d, load average %s", runtime.Version(), machine.Processor(), server, client, machine.LoadAverage())
 	for _, measure := range []func(context.Context) ([]figure.Figure, error){r.unary, r.stream, r.fanOut, r.overload, r.start} {
 		some, err := measure(ctx)
 		if err != nil {
@@ -94,41 +92,6 @@ func Measure(ctx context.Context, opts Options) (figures []figure.Figure, err er
 		}
 		figures = append(figures, some...)
 	}
-	r.out.line("\nspans came in %d exports; load average at the end: %s", spans.exports.Load(), loadAverage())
+	r.out.Line("\nspans came in %d exports; load average at the end: %s", spans.exports.Load(), machine.LoadAverage())
 	return figures, nil
-}
-
-// detail prints what stands behind the figures. What cannot be printed is not worth ending a run for.
-type detail struct{ w io.Writer }
-
-func newDetail(w io.Writer) *detail { return &detail{w} }
-
-func (d *detail) line(format string, args ...any) { fmt.Fprintf(d.w, format+"\n", args...) }
-
-// table prints rows in columns, below a title.
-func (d *detail) table(title string, rows [][]string) {
-	fmt.Fprintf(d.w, "\n%s\n", title)
-	tw := tabwriter.NewWriter(d.w, 0, 0, 2, ' ', 0)
-	for _, row := range rows {
-		fmt.Fprintln(tw, "  "+strings.Join(row, "\t"))
-	}
-	_ = tw.Flush()
-}
-
-// processor returns what the machine calls its processors.
-func processor() string {
-	text, _ := os.ReadFile("/proc/cpuinfo")
-	for line := range strings.Lines(string(text)) {
-		if name, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(name) == "model name" {
-			return fmt.Sprintf("%d × %s", runtime.NumCPU(), strings.TrimSpace(value))
-		}
-	}
-	return fmt.Sprintf("%d processors", runtime.NumCPU())
-}
-
-// loadAverage returns how busy the machine was in the last minute.
-func loadAverage() string {
-	text, _ := os.ReadFile("/proc/loadavg")
-	one, _, _ := strings.Cut(string(text), " ")
-	return one
 }

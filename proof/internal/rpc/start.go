@@ -22,6 +22,7 @@ import (
 	usersv1 "github.com/concordat-dev/concordat/gen/go/users/v1"
 	"github.com/concordat-dev/concordat/proof/internal/figure"
 	"github.com/concordat-dev/concordat/proof/internal/load"
+	"github.com/concordat-dev/concordat/proof/internal/machine"
 )
 
 // birth is how one start of the users service went; times run from exec.
@@ -78,7 +79,7 @@ func (r *run) start(ctx context.Context) ([]figure.Figure, error) {
 		return fmt.Sprintf("%.1f", figure.Median("", list(func(b birth) float64 { return milliseconds(of(b)) })).Value)
 	}
 	packages, slowest := initialised(&trace)
-	r.out.table("users from exec to its first answer, ms", [][]string{
+	r.out.Table("users from exec to its first answer, ms", [][]string{
 		{"exec, the runtime, settings, until the port is open", part(func(b birth) time.Duration { return b.listening })},
 		{"of that in the init of packages", fmt.Sprintf("%.1f (%s)", packages, slowest)},
 		{"certificate, store, schema, policies, rules, until the handshake is done", part(func(b birth) time.Duration { return b.shaken - b.listening })},
@@ -108,7 +109,7 @@ func (r *run) birth(ctx context.Context, binary string, request *load.Request, r
 		cmd.Env, cmd.Stderr = append(cmd.Env, "GODEBUG=inittrace=1"), trace
 	}
 	begun := time.Now()
-	if err := startOn(r.serverCore, cmd); err != nil {
+	if err := machine.StartOn(r.serverCore, cmd); err != nil {
 		return b, err
 	}
 	defer func() {
@@ -143,7 +144,7 @@ func (r *run) birth(ctx context.Context, binary string, request *load.Request, r
 			return b, ctx.Err()
 		}
 	}
-	resident, err := residentOf(cmd.Process.Pid)
+	resident, err := machine.Resident(cmd.Process.Pid)
 	b.resident = float64(resident)
 	return b, err
 }

@@ -42,7 +42,7 @@ func (r *run) stream(ctx context.Context) (figures []figure.Figure, err error) {
 			rates[variant] = append(rates[variant], rate)
 		}
 	}
-	r.out.table("messages of 100 bytes on one stream, a second", [][]string{
+	r.out.Table("messages of 100 bytes on one stream, a second", [][]string{
 		{"path", fmt.Sprintf("%.0f", figure.Median("", rates[path]).Value)},
 		{"bare", fmt.Sprintf("%.0f", figure.Median("", rates[bare]).Value)},
 	})
@@ -80,7 +80,7 @@ func (r *run) fanOut(ctx context.Context) ([]figure.Figure, error) {
 			}
 		}
 	}
-	r.out.table(fmt.Sprintf("%d subscribers on %d connections, %d events a round", r.subscribers, subscriberConnections, r.events), rows)
+	r.out.Table(fmt.Sprintf("%d subscribers on %d connections, %d events a round", r.subscribers, subscriberConnections, r.events), rows)
 	return []figure.Figure{figure.Median("rpc.fanout_p99", p99), figure.Median("rpc.idle_stream_kb", resident)}, nil
 }
 

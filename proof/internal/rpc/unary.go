@@ -202,7 +202,7 @@ func (r *run) printUnary(all []*contestant) {
 			fmt.Sprint(int64(c.process.GOGC)),
 		})
 	}
-	r.out.table(fmt.Sprintf("unary calls, %d callers on %d connections, medians of %d rounds", manyCallers, connections, r.rounds), rows)
+	r.out.Table(fmt.Sprintf("unary calls, %d callers on %d connections, medians of %d rounds", manyCallers, connections, r.rounds), rows)
 }
 
 func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
