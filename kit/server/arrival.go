@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/peer"
@@ -28,7 +27,8 @@ type connection struct {
 
 // announce makes the call when the transport has read its headers: what follows is seen, whether a handler gets to see it or
 // not. It runs on the connection's reader, before anything is done for the call. A call whose :path has not the form of a
-// method's, "/service/method", is refused here: grpc-go would, and nobody would see it. That is decided by the form alone.
+// method's, "/service/method", is refused here, by the form alone, and so is one whose time is over already: grpc-go would, and nobody
+// would see it.
 func (s *Server) announce(ctx context.Context, info *tap.Info) (context.Context, error) {
 	m, ok := s.methods[info.FullMethodName]
 	if !ok {
@@ -45,9 +45,15 @@ func (s *Server) announce(ctx context.Context, info *tap.Info) (context.Context,
 		c.conn = &connection{} // nobody's; handshaker leaves none
 	}
 	c.tell.Started()
-	if name := c.name; len(name) < 2 || name[0] != '/' || strings.IndexByte(name[1:], '/') < 0 {
-		c.Context, c.fault = ctx, errUnknownMethod
-		c.tellEnd(codes.Unimplemented)
+	switch name := c.name; {
+	case len(name) < 2 || name[0] != '/' || strings.IndexByte(name[1:], '/') < 0:
+		c.fault = errUnknownMethod
+	case ctx.Err() != nil:
+		c.fault = errTimeout // its time was over on the way, and grpc-go would answer by itself
+	}
+	if c.fault != nil {
+		c.Context = ctx
+		c.tellEnd(grpcfault.Code(c.fault.Kind()), s.cfg.Clock.Now())
 		return nil, status.FromProto(grpcfault.Status(c.fault, fault.Domain, &errdetails.RequestInfo{RequestId: c.RequestID})).Err()
 	}
 	if c.outlasts(ctx) {
@@ -145,7 +151,7 @@ func (a *arrivals) take(c *call) bool {
 }
 
 // over returns the calls that have ended without a handler, and were found so more often than before.
-func (a *arrivals) over(before int) []*call {
+func (a *arrivals) over(before int, now time.Time) []*call {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	var list []*call
@@ -153,7 +159,10 @@ func (a *arrivals) over(before int) []*call {
 		if c.Context.Err() == nil {
 			continue
 		}
-		if c.found++; c.found > before {
+		if c.found++; c.found == 1 {
+			c.ended = now
+		}
+		if c.found > before {
 			list = append(list, c)
 		}
 	}
@@ -178,7 +187,7 @@ func (s *Server) tellLost(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-every.C:
-			s.lost(s.arrivals.over(lostAfter))
+			s.lost(s.arrivals.over(lostAfter, s.cfg.Clock.Now()))
 		}
 	}
 }
@@ -194,7 +203,7 @@ func (s *Server) lost(calls []*call) {
 			c.fault = errTimeout
 		}
 		c.end()
-		c.tellEnd(grpcfault.Code(c.fault.Kind()))
+		c.tellEnd(grpcfault.Code(c.fault.Kind()), c.ended)
 	}
 }
 

@@ -21,7 +21,7 @@ func Observe(ctx context.Context, s *Server, info *tap.Info, caller identity.Cal
 	c.Context = s.telemetry.Begin(announced, &c.trace, c.tell, c.header, c.started)
 	c.Caller = caller
 	c.end()
-	c.tellEnd(codes.OK)
+	c.tellEnd(codes.OK, c.server.cfg.Clock.Now())
 	return nil
 }
 

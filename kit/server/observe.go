@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc/codes"
@@ -34,7 +35,7 @@ const RequestIDHeader = "x-request-id"
 // trailers of an error; in the metrics, in its trace if it is recorded, and in one line of the log how it ended. Headers
 // before an error would keep grpc-go's clients from repeating the call: they only do where trailers come alone (gRFC A6,
 // "trailers-only").
-func observe(*Server) step {
+func observe(s *Server) step {
 	return step{
 		name: "observe",
 		around: func(next handler) handler {
@@ -43,7 +44,7 @@ func observe(*Server) step {
 				if err != nil {
 					c.stream.SetTrailer(metadata.MD{RequestIDHeader: {c.RequestID}})
 				}
-				c.tellEnd(status.Code(err))
+				c.tellEnd(status.Code(err), s.cfg.Clock.Now())
 				return err
 			}
 		},
@@ -61,9 +62,8 @@ type observed struct {
 }
 
 // tellEnd tells how the call ended, once.
-func (c *call) tellEnd(code codes.Code) {
+func (c *call) tellEnd(code codes.Code, now time.Time) {
 	s := c.server
-	now := s.cfg.Clock.Now()
 	reason := ""
 	if c.fault != nil {
 		reason = c.fault.Reason()

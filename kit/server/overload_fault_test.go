@@ -101,7 +101,7 @@ func TestServeForOverload(t *testing.T) {
 	h, address := onPort(t, echo.Handlers{Unary: func(_ context.Context, req proto.Message) (proto.Message, error) {
 		work(each)
 		return req, nil
-	}}, func(o *kittest.Options) { o.Dir = dir })
+	}}, func(o *kittest.Options) { o.Dir, o.ShedLoad = dir, true })
 	fmt.Println("serving", address)
 	_, _ = os.Stdin.Read(make([]byte, 1))
 	_ = h

@@ -35,10 +35,11 @@ type call struct {
 	credentials policy.Credentials // what it came with
 	fault       *fault.Fault       // what it was answered with
 
-	announced      arrival // the context of the transport's stream
-	earlier, later *call   // among those that no handler has taken up
-	waiting        bool    // it is among them
-	found          int     // how often it was found to have ended there
+	announced      arrival   // the context of the transport's stream
+	earlier, later *call     // among those that no handler has taken up
+	waiting        bool      // it is among them
+	found          int       // how often it was found to have ended there
+	ended          time.Time // when that was first found, up to lostEvery late
 
 	deadline time.Time               // zero until it is known
 	cause    error                   // what its end is called

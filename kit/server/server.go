@@ -214,7 +214,7 @@ func (s *Server) Serve(ctx context.Context) error {
 	s.health.Shutdown()
 	s.startStop()
 	s.finish()
-	s.lost(s.arrivals.over(0))
+	s.lost(s.arrivals.over(0, s.cfg.Clock.Now()))
 	if err := <-failed; err != nil && !errors.Is(err, grpc.ErrServerStopped) {
 		return fmt.Errorf("serve: %w", err)
 	}

@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"encoding/base64"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -302,6 +303,7 @@ func TestWhatNeverReachesAHandlerIsRefusedAndLoggedAsTheCallersFault(t *testing.
 		"an unknown frame":                               {echo.Public, append([]byte{7}, message(false, hi)[1:]...), nil, codes.InvalidArgument, "MALFORMED_REQUEST", "MALFORMED_REQUEST"},
 		"compressed by nothing":                          {echo.Public, message(true, hi), nil, codes.InvalidArgument, "MALFORMED_REQUEST", "MALFORMED_REQUEST"},
 		"compressed, but not":                            {echo.Public, message(true, hi), []string{"grpc-encoding", "gzip"}, codes.InvalidArgument, "MALFORMED_REQUEST", "MALFORMED_REQUEST"},
+		"a time that was over on the way":                {echo.Public, message(false, hi), []string{"grpc-timeout", "1n"}, codes.DeadlineExceeded, "DEADLINE_EXCEEDED", "DEADLINE_EXCEEDED"},
 		"an unknown compression":                         {echo.Public, message(true, hi), []string{"grpc-encoding", "br"}, codes.Unimplemented, "UNIMPLEMENTED", ""},
 		"a message that a stream does not take":          {echo.Watch, append(declared, hi...), nil, codes.ResourceExhausted, "MESSAGE_TOO_LARGE", "MESSAGE_TOO_LARGE"},
 		"a stream whose bytes are no message":            {echo.Watch, message(false, []byte{0xff}), nil, codes.InvalidArgument, "MALFORMED_REQUEST", "MALFORMED_REQUEST"},
@@ -319,6 +321,11 @@ func TestWhatNeverReachesAHandlerIsRefusedAndLoggedAsTheCallersFault(t *testing.
 			line := logged(t, h, `"request_id":"`+id+`"`)
 			if !strings.Contains(line, `"reason":"`+tc.logged+`"`) || strings.Contains(line, `"level":"ERROR"`) {
 				t.Errorf("the log says %s, want %s and no error of ours", line, tc.logged)
+			}
+			// Whenever it is told: what was refused did not take long. The sweep of those that grpc-go answers looks once a second.
+			var told struct{ Took time.Duration }
+			if err := json.Unmarshal([]byte(line), &told); err != nil || told.Took > 2*time.Second {
+				t.Errorf("it is said to have taken %s, %v", told.Took, err)
 			}
 		})
 	}
