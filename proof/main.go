@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"strings"
+	"syscall"
 
 	"github.com/alecthomas/kong"
 
@@ -47,7 +48,7 @@ func main() {
 	var opts options
 	kong.Parse(&opts, kong.Name("proof"), kong.Description("Measure what we claim."),
 		kong.Vars{"areas": strings.Join(areas(), ",")})
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := run(ctx, opts); err != nil {
 		fmt.Fprintln(os.Stderr, "proof:", err)

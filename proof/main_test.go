@@ -13,8 +13,8 @@ import (
 
 	"github.com/concordat-dev/concordat/proof/internal/conformance"
 	"github.com/concordat-dev/concordat/proof/internal/figure"
+	"github.com/concordat-dev/concordat/proof/internal/postgres"
 	"github.com/concordat-dev/concordat/proof/internal/rpc"
-	"github.com/concordat-dev/concordat/proof/internal/users"
 )
 
 // TestMain is also the main function of the servers that are measured, and of the clients that are processes.
@@ -106,7 +106,7 @@ func TestTheUsersServiceIsMeasured(t *testing.T) {
 	// Memory need not grow, and nothing need fail.
 	detail, err := printed(t, "users", "users.sqlite_stream_rss", "users.postgres_stream_rss",
 		"users.failed_calls_on_replica_kill", "users.wrong_events_on_replica_kill")
-	if errors.Is(err, users.ErrNoPostgres) && os.Getenv("CI") != "true" {
+	if errors.Is(err, postgres.ErrMissing) && os.Getenv("CI") != "true" {
 		t.Skip(err)
 	}
 	if err != nil {
@@ -119,20 +119,22 @@ func TestTheUsersServiceIsMeasured(t *testing.T) {
 	}
 }
 
-// Which cases pass is for the tests of the package conformance to say: here, that all figures of the area are printed.
-func TestTheFaultsAreMeasured(t *testing.T) {
+// Which cases pass is for the tests of the package conformance to say, and what is left after a fault for those of the package
+// faults: here, that the cases are measured.
+func TestTheCasesOfOthersAreMeasured(t *testing.T) {
 	t.Setenv("GORACE", os.Getenv("GORACE")+" atexit_sleep_ms=0") // else each process of a case would end with a second's sleep
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	var detail, out strings.Builder
-	figures, err := measure(ctx, options{Area: "faults", Quick: true}, &detail)
+	var detail strings.Builder
+	figures, err := conformance.Measure(ctx, conformance.Options{Quick: true, Detail: &detail})
 	if err != nil {
 		t.Fatalf("%v\n%s", err, detail.String())
 	}
-	if err := figure.Print(&out, goals(t), "faults", figures, "go run ./proof faults", true); err != nil {
-		t.Fatal(err)
-	}
+	all := goals(t)
 	for _, f := range figures {
+		if _, ok := all[f.Name]; !ok {
+			t.Errorf("%s has no goal", f.Name)
+		}
 		if strings.HasSuffix(f.Name, "_passed") && f.Value < 10 {
 			t.Errorf("%s is %v:\n%s", f.Name, f.Value, detail.String())
 		}

@@ -70,8 +70,8 @@ func TestTwoWritersInDeadlockBothSucceed(t *testing.T) {
 		t.Error(err)
 	}
 	wantTexts(t, db, "axx", "bxx")
-	if attempts.Load() != 3 || hooks.Load() != 2 {
-		t.Errorf("%d attempts and %d commit hooks, want 3 and 2", attempts.Load(), hooks.Load())
+	if attempts.Load() < 3 || hooks.Load() != 2 { // on a busy machine they may meet again
+		t.Errorf("%d attempts and %d commit hooks, want at least 3, and 2", attempts.Load(), hooks.Load())
 	}
 }
 

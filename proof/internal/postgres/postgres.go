@@ -14,11 +14,14 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/concordat-dev/concordat/proof/internal/machine"
 )
 
 // ErrMissing: PostgreSQL is not installed.
@@ -153,8 +156,9 @@ func freePort() (int, error) {
 
 func (s *Server) data() string { return filepath.Join(s.dir, "data") }
 
-// command returns a program of PostgreSQL, run by the owner, with nothing of the environment of the harness.
-func (s *Server) command(ctx context.Context, name string, args ...string) *exec.Cmd {
+// Command returns a program of PostgreSQL, such as psql or pgbench, run by the owner of the server and with nothing of the environment
+// of the harness but the password. Flags say where the server is.
+func (s *Server) Command(ctx context.Context, name string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, filepath.Join(s.bin, name), args...)
 	cmd.Env = []string{"LC_ALL=C", "PATH=" + os.Getenv("PATH"), "HOME=" + s.dir, "PGPASSWORD=" + s.password}
 	cmd.Dir = s.dir
@@ -163,11 +167,19 @@ func (s *Server) command(ctx context.Context, name string, args ...string) *exec
 	return cmd
 }
 
+// Flags are the arguments with which the programs of PostgreSQL find the server.
+func (s *Server) Flags() []string {
+	return []string{"--host=127.0.0.1", "--port=" + strconv.Itoa(s.port), "--username=" + superuser}
+}
+
+// PID returns the id of the server's first process, the parent of the others.
+func (s *Server) PID() int { return s.process.Process.Pid }
+
 // tool runs a program to its end.
 func (s *Server) tool(ctx context.Context, name string, args ...string) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	if out, err := s.command(ctx, name, args...).CombinedOutput(); err != nil {
+	if out, err := s.Command(ctx, name, args...).CombinedOutput(); err != nil {
 		return fmt.Errorf("%s: %w: %s", name, err, out)
 	}
 	return nil
@@ -177,7 +189,7 @@ func (s *Server) tool(ctx context.Context, name string, args ...string) error {
 func (s *Server) Database(ctx context.Context) (string, error) {
 	s.count++
 	name := fmt.Sprintf("proof_%d", s.count)
-	if err := s.tool(ctx, "createdb", "--host=127.0.0.1", "--port="+strconv.Itoa(s.port), "--username="+superuser, "--template=template0", name); err != nil {
+	if err := s.tool(ctx, "createdb", append(s.Flags(), "--template=template0", name)...); err != nil {
 		return "", err
 	}
 	u := url.URL{
@@ -211,20 +223,27 @@ func (s *Server) run(ctx context.Context) error {
 		args = append(args, "-c", setting)
 	}
 	output := new(bytes.Buffer)
-	process := s.command(context.WithoutCancel(ctx), "postgres", args...)
+	process := s.Command(context.WithoutCancel(ctx), "postgres", args...)
 	process.Stdout, process.Stderr = output, output
 	process.WaitDelay = time.Second // its children keep the pipe of the output, and nobody waits for them
-	if err := process.Start(); err != nil {
+	machine.DieTogether(process)
+	started, ended := make(chan error, 1), make(chan struct{})
+	go func() {
+		runtime.LockOSThread() // the system ends the server with the thread that started it
+		defer runtime.UnlockOSThread()
+		err := process.Start()
+		started <- err
+		if err == nil {
+			_ = process.Wait() // how it ended is for its output to say
+			close(ended)
+		}
+	}()
+	if err := <-started; err != nil {
 		return fmt.Errorf("postgres: %w", err)
 	}
-	ended := make(chan struct{})
-	go func() {
-		_ = process.Wait() // how it ended is for its output to say
-		close(ended)
-	}()
 	s.process, s.ended, s.output = process, ended, output
 	for {
-		ready := s.command(ctx, "pg_isready", "--quiet", "--host=127.0.0.1", "--port="+strconv.Itoa(s.port), "--timeout=1")
+		ready := s.Command(ctx, "pg_isready", "--quiet", "--host=127.0.0.1", "--port="+strconv.Itoa(s.port), "--timeout=1")
 		if ready.Run() == nil {
 			return nil
 		}

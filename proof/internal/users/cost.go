@@ -15,8 +15,8 @@ func (p *pair) used(s *service) (c cost, err error) {
 	if c.service, err = machine.Used(s.cmd.Process.Pid); err != nil {
 		return c, err
 	}
-	if p.database != nil {
-		if c.database, err = machine.Used(p.database.cmd.Process.Pid); err != nil {
+	if p.server != nil {
+		if c.database, err = machine.Used(p.server.PID()); err != nil {
 			return c, err
 		}
 	}
@@ -37,7 +37,7 @@ func (c cost) since(before cost, count int) []string {
 // costs heads the columns of since.
 func (p *pair) costs() []string {
 	heads := []string{"µs of service", "of client"}
-	if p.database != nil {
+	if p.server != nil {
 		heads = append(heads, "of database")
 	}
 	return heads

@@ -37,11 +37,12 @@ func (r *run) fill(ctx context.Context, p *pair) ([]figure.Figure, error) {
 	if err := errors.Join(err, merr, aerr); err != nil {
 		return nil, err
 	}
-	if p.database != nil {
-		for _, name := range []string{"small", "large"} {
-			if err := p.database.vacuum(ctx, name); err != nil {
-				return nil, err
-			}
+	for _, s := range []*service{p.small, p.large} {
+		if s.data == nil {
+			continue
+		}
+		if err := s.data.vacuum(ctx); err != nil {
+			return nil, err
 		}
 	}
 	rate := float64(r.large) / took.Seconds()

@@ -53,7 +53,7 @@ func (r *run) get(ctx context.Context, p *pair) ([]figure.Figure, error) {
 		}
 		gets, storeless = append(gets, rates[0]), append(storeless, rates[1])
 		if bench > 0 {
-			rate, err := p.database.selects(ctx, benchDatabase, bench, r.during)
+			rate, err := p.bench.selects(ctx, bench, r.during)
 			if err != nil {
 				return nil, err
 			}
@@ -94,26 +94,20 @@ func (r *run) closed(ctx context.Context, s *service, request *load.Request) (*l
 	return res, res.Err()
 }
 
-// benchDatabase is that of pgbench.
-const benchDatabase = "bench"
-
 // benchmark makes the tables of pgbench, with as many rows as there are users or some more, and returns the number of clients with
 // which `pgbench -S` is at its best; 0 on SQLite.
 func (r *run) benchmark(ctx context.Context, p *pair) (clients int, err error) {
-	if p.database == nil {
+	if p.bench == nil {
 		return 0, nil
 	}
-	if _, err := p.database.create(ctx, benchDatabase); err != nil {
-		return 0, err
-	}
 	const accounts = 100_000 // of each unit of scale
-	if out, err := p.database.bench(ctx, benchDatabase, "--initialize", fmt.Sprintf("--scale=%d", max(1, r.large/accounts))).CombinedOutput(); err != nil {
-		return 0, fmt.Errorf("pgbench: %w\n%s", err, out)
+	if _, err := p.bench.run(ctx, "pgbench", "--initialize", fmt.Sprintf("--scale=%d", max(1, r.large/accounts))); err != nil {
+		return 0, err
 	}
 	best := 0.0
 	rows := [][]string{{"clients", "a second"}}
 	for _, n := range []int{1, 2, 4, 8, 16, 32} {
-		rate, err := p.database.selects(ctx, benchDatabase, n, min(r.during, 2*time.Second))
+		rate, err := p.bench.selects(ctx, n, min(r.during, 2*time.Second))
 		if err != nil {
 			return 0, err
 		}
@@ -121,7 +115,7 @@ func (r *run) benchmark(ctx context.Context, p *pair) (clients int, err error) {
 			best, clients = rate, n
 		}
 		rows = append(rows, []string{fmt.Sprint(n), fmt.Sprintf("%.0f", rate)})
-		if r.opts.Quick && n == 4 {
+		if r.opts.Quick && n == 2 {
 			break
 		}
 	}

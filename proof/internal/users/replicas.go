@@ -17,6 +17,7 @@ import (
 	usersv1 "github.com/concordat-dev/concordat/gen/go/users/v1"
 	"github.com/concordat-dev/concordat/kit/fault"
 	"github.com/concordat-dev/concordat/proof/internal/figure"
+	"github.com/concordat-dev/concordat/proof/internal/postgres"
 )
 
 // clients are who make and read users while a replica is killed.
@@ -24,16 +25,16 @@ const clients = 16
 
 // replicas kills one of two services on one database while it is used, and counts the calls that failed and the events that a
 // watcher lacks, or has twice or out of order.
-func (r *run) replicas(ctx context.Context, database *postgres) (figures []figure.Figure, err error) {
+func (r *run) replicas(ctx context.Context, server *postgres.Server) (figures []figure.Figure, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*patience)
 	defer cancel()
-	url, err := database.create(ctx, "replicas")
+	data, err := create(ctx, server)
 	if err != nil {
 		return nil, err
 	}
 	var both [2]*service
 	for i := range both {
-		if both[i], err = r.start(ctx, fmt.Sprintf("replica-%d", i), databaseVariable+"="+url); err != nil {
+		if both[i], err = r.start(ctx, fmt.Sprintf("replica-%d", i), data); err != nil {
 			return nil, err
 		}
 		defer func() { err = errors.Join(err, both[i].stop()) }()

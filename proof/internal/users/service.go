@@ -91,12 +91,13 @@ func (p *program) said() string {
 type service struct {
 	*program
 	name, address, admin string
+	data                 *database // nil for SQLite
 	killed               bool
 }
 
-// start runs the service over a directory of that name, and returns once it is healthy.
-func (r *run) start(ctx context.Context, name string, env ...string) (*service, error) {
-	s := &service{name: name}
+// start runs the service over a database, or a directory of that name, and returns once it is healthy.
+func (r *run) start(ctx context.Context, name string, data *database) (*service, error) {
+	s := &service{name: name, data: data}
 	var err error
 	for _, address := range []*string{&s.address, &s.admin} {
 		if *address, err = freeAddress(); err != nil {
@@ -104,7 +105,10 @@ func (r *run) start(ctx context.Context, name string, env ...string) (*service, 
 		}
 	}
 	cmd := exec.Command(r.binary, "--listen", s.address, "--admin", s.admin, "--data", filepath.Join(r.dir, name), "--pki", filepath.Join(r.dir, "pki"))
-	cmd.Env = append(quiet(os.Environ()), env...)
+	cmd.Env = quiet(os.Environ())
+	if data != nil {
+		cmd.Env = append(cmd.Env, data.environment())
+	}
 	if s.program, err = launch(cmd, filepath.Join(r.dir, name+".log")); err != nil {
 		return nil, fmt.Errorf("start users: %w", err)
 	}

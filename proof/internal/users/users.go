@@ -18,6 +18,7 @@ import (
 	"github.com/concordat-dev/concordat/kit/pki"
 	"github.com/concordat-dev/concordat/proof/internal/figure"
 	"github.com/concordat-dev/concordat/proof/internal/machine"
+	"github.com/concordat-dev/concordat/proof/internal/postgres"
 )
 
 // Options say how much is measured.
@@ -48,7 +49,7 @@ type plan struct {
 func (o Options) plan() plan {
 	if o.Quick {
 		return plan{
-			small: 1_000, large: 20_000, rounds: 1, warm: 100 * time.Millisecond, during: 500 * time.Millisecond, walks: 2, streams: 1,
+			small: 1_000, large: 10_000, rounds: 1, warm: 100 * time.Millisecond, during: 500 * time.Millisecond, walks: 2, streams: 1,
 			watchers: 100, watches: 1, events: 50, acknowledged: 200,
 		}
 	}
@@ -95,21 +96,29 @@ func Measure(ctx context.Context, opts Options) (figures []figure.Figure, err er
 	if err := r.prepare(ctx); err != nil {
 		return nil, err
 	}
-	database, err := startPostgres(ctx, filepath.Join(dir, "postgres"))
+	server, err := postgres.Start(ctx, settings...)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, database.end()) }()
+	defer func() { err = errors.Join(err, server.Close()) }()
+	bench, err := create(ctx, server)
+	if err != nil {
+		return nil, err
+	}
+	version, err := bench.query(ctx, "SHOW server_version")
+	if err != nil {
+		return nil, err
+	}
 	size := ""
 	if opts.Quick {
 		size = " (--quick: not the 1,000,000 that the goals speak of)"
 	}
 	r.out.Line("%s, %s, PostgreSQL %s; %d users%s; all on processors %d and %d; load average %s",
-		runtime.Version(), machine.Processor(), database.version, r.large, size, first, second, machine.LoadAverage())
+		runtime.Version(), machine.Processor(), version, r.large, size, first, second, machine.LoadAverage())
 	for _, measure := range []func(context.Context) ([]figure.Figure, error){
-		func(ctx context.Context) ([]figure.Figure, error) { return r.engine(ctx, "sqlite", nil) },
-		func(ctx context.Context) ([]figure.Figure, error) { return r.engine(ctx, "postgres", database) },
-		func(ctx context.Context) ([]figure.Figure, error) { return r.replicas(ctx, database) },
+		func(ctx context.Context) ([]figure.Figure, error) { return r.engine(ctx, "sqlite", nil, nil) },
+		func(ctx context.Context) ([]figure.Figure, error) { return r.engine(ctx, "postgres", server, bench) },
+		func(ctx context.Context) ([]figure.Figure, error) { return r.replicas(ctx, server) },
 	} {
 		some, err := measure(ctx)
 		if err != nil {
@@ -142,24 +151,23 @@ func (r *run) prepare(ctx context.Context) error {
 // pair is the service twice on one engine: with few users, and with many.
 type pair struct {
 	engine       string
-	database     *postgres // nil for SQLite
+	server       *postgres.Server // nil for SQLite
+	bench        *database        // of pgbench
 	small, large *service
 	profiled     *profiles
 }
 
-// engine measures the service on one engine.
-func (r *run) engine(ctx context.Context, engine string, database *postgres) (figures []figure.Figure, err error) {
-	p := &pair{engine: engine, database: database, profiled: &profiles{dir: r.opts.Profile}}
+// engine measures the service on one engine. On PostgreSQL it is given a server, and a database for pgbench.
+func (r *run) engine(ctx context.Context, engine string, server *postgres.Server, bench *database) (figures []figure.Figure, err error) {
+	p := &pair{engine: engine, server: server, bench: bench, profiled: &profiles{dir: r.opts.Profile}}
 	for name, s := range map[string]**service{"small": &p.small, "large": &p.large} {
-		var env []string
-		if database != nil {
-			url, err := database.create(ctx, name)
-			if err != nil {
+		var data *database
+		if server != nil {
+			if data, err = create(ctx, server); err != nil {
 				return nil, err
 			}
-			env = append(env, databaseVariable+"="+url)
 		}
-		if *s, err = r.start(ctx, engine+"-"+name, env...); err != nil {
+		if *s, err = r.start(ctx, engine+"-"+name, data); err != nil {
 			return nil, err
 		}
 		defer func() { err = errors.Join(err, (*s).stop()) }()
