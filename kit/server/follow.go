@@ -54,14 +54,23 @@ func Follow[E any](ctx context.Context, sub Subscription[E], send func(event *E,
 		case errors.Is(err, ErrDraining):
 			return ErrDraining.With("resume_token", sub.Position())
 		case ctx.Err() != nil:
-			if f, ok := fault.As(context.Cause(ctx)); ok {
-				return f.With("resume_token", sub.Position())
-			}
-			return context.Cause(ctx)
+			return cutShort(ctx, err, sub.Position())
 		default:
 			return err
 		}
 	}
+}
+
+// cutShort returns why a stream ends whose ctx has ended: for that reason, unless send had said another one before.
+func cutShort(ctx context.Context, err error, position string) error {
+	cause := context.Cause(ctx)
+	if said, ok := fault.As(err); ok && !errors.Is(said, cause) {
+		return err
+	}
+	if f, ok := fault.As(cause); ok {
+		return f.With("resume_token", position)
+	}
+	return cause
 }
 
 var errQuiet = errors.New("quiet")

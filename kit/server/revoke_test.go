@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"time"
 
@@ -10,6 +11,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/concordat-dev/concordat/kit/clock"
+	"github.com/concordat-dev/concordat/kit/fault"
 	"github.com/concordat-dev/concordat/kit/identity"
 	"github.com/concordat-dev/concordat/kit/kittest"
 	"github.com/concordat-dev/concordat/kit/kittest/echo"
@@ -73,4 +75,37 @@ func TestAStreamEndsWhenItsTokenIsRevokedAndSaysWhereToResume(t *testing.T) {
 	}
 	verifier.Revoke(token.Revocation{UserID: "u1", At: time.Now()})
 	kittest.WantFault(t, other.RecvMsg(echo.Message("", "")), codes.Unauthenticated, "TOKEN_REVOKED")
+}
+
+// once is a log in which one thing happens.
+type once struct{ silence }
+
+func (once) Next(ctx context.Context) (struct{}, string, error) { return struct{}{}, "next", ctx.Err() }
+
+func TestWhatAnEventSaysEndsTheStreamAlsoWhenItIsCutMeanwhile(t *testing.T) {
+	said := fault.New(fault.PermissionDenied, "ACCOUNT_LOCKED", "the account is locked")
+	cut := fault.New(fault.Unauthenticated, "TOKEN_REVOKED", "the access token has been revoked")
+	for name, row := range map[string]struct{ says, want error }{
+		"it says another thing": {said, said},
+		"it says the same":      {cut, cut},
+		"it says nothing":       {nil, cut},
+		"it could not be sent":  {errors.New("the transport is gone"), cut},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ctx, cancel := context.WithCancelCause(t.Context())
+			err := server.Follow(ctx, once{}, func(event *struct{}, _ string) error {
+				if event == nil {
+					return nil
+				}
+				cancel(cut)
+				return row.says
+			})
+			if !errors.Is(err, row.want) {
+				t.Errorf("ended with %v, want %v", err, row.want)
+			}
+			if f, ok := fault.As(err); errors.Is(row.want, cut) && (!ok || f.Metadata()["resume_token"] != "here") {
+				t.Errorf("%v, want the point to resume from", err)
+			}
+		})
+	}
 }
