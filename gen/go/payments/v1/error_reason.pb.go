@@ -39,27 +39,69 @@ const (
 	ErrorReason_ERROR_REASON_CURRENCY_UNKNOWN ErrorReason = 5
 	// FAILED_PRECONDITION: the charge would take an account's balance out of range.
 	ErrorReason_ERROR_REASON_BALANCE_OVERFLOW ErrorReason = 6
+	// ABORTED: a request with the same idempotency key is at work. RetryInfo says when to come back.
+	ErrorReason_ERROR_REASON_IDEMPOTENCY_KEY_IN_FLIGHT ErrorReason = 7
+	// FAILED_PRECONDITION: the payment or transfer is in a state from which the change is not possible. Metadata: state.
+	ErrorReason_ERROR_REASON_STATE_CONFLICT ErrorReason = 8
+	// FAILED_PRECONDITION: more than what is left was asked for, such as a refund of more than was captured. Metadata:
+	// available_cents.
+	ErrorReason_ERROR_REASON_AMOUNT_EXCEEDED ErrorReason = 9
+	// NOT_FOUND: there is no such account, or it is not the caller's.
+	ErrorReason_ERROR_REASON_ACCOUNT_NOT_FOUND ErrorReason = 10
+	// ALREADY_EXISTS: the owner has an account of this kind in this currency. Metadata: account_id.
+	ErrorReason_ERROR_REASON_ACCOUNT_EXISTS ErrorReason = 11
+	// NOT_FOUND: there is no such transfer.
+	ErrorReason_ERROR_REASON_TRANSFER_NOT_FOUND ErrorReason = 12
+	// FAILED_PRECONDITION: an account would go below what its overdraft allows. Metadata: account_id, available_cents.
+	ErrorReason_ERROR_REASON_OVERDRAWN ErrorReason = 13
+	// INVALID_ARGUMENT: the entries of a transfer do not sum to zero in each currency, or name an account twice. BadRequest
+	// names the operation.
+	ErrorReason_ERROR_REASON_UNBALANCED ErrorReason = 14
+	// UNAVAILABLE: the processor has not said what became of the request. Repeat it with the same key.
+	ErrorReason_ERROR_REASON_PROCESSOR_UNAVAILABLE ErrorReason = 15
+	// INVALID_ARGUMENT: the filter cannot be read, or names what cannot be filtered by. BadRequest says where.
+	ErrorReason_ERROR_REASON_FILTER_INVALID ErrorReason = 16
 )
 
 // Enum value maps for ErrorReason.
 var (
 	ErrorReason_name = map[int32]string{
-		0: "ERROR_REASON_UNSPECIFIED",
-		1: "ERROR_REASON_PAYMENT_NOT_FOUND",
-		2: "ERROR_REASON_CUSTOMER_NOT_FOUND",
-		3: "ERROR_REASON_CUSTOMER_INACTIVE",
-		4: "ERROR_REASON_IDEMPOTENCY_KEY_REUSED",
-		5: "ERROR_REASON_CURRENCY_UNKNOWN",
-		6: "ERROR_REASON_BALANCE_OVERFLOW",
+		0:  "ERROR_REASON_UNSPECIFIED",
+		1:  "ERROR_REASON_PAYMENT_NOT_FOUND",
+		2:  "ERROR_REASON_CUSTOMER_NOT_FOUND",
+		3:  "ERROR_REASON_CUSTOMER_INACTIVE",
+		4:  "ERROR_REASON_IDEMPOTENCY_KEY_REUSED",
+		5:  "ERROR_REASON_CURRENCY_UNKNOWN",
+		6:  "ERROR_REASON_BALANCE_OVERFLOW",
+		7:  "ERROR_REASON_IDEMPOTENCY_KEY_IN_FLIGHT",
+		8:  "ERROR_REASON_STATE_CONFLICT",
+		9:  "ERROR_REASON_AMOUNT_EXCEEDED",
+		10: "ERROR_REASON_ACCOUNT_NOT_FOUND",
+		11: "ERROR_REASON_ACCOUNT_EXISTS",
+		12: "ERROR_REASON_TRANSFER_NOT_FOUND",
+		13: "ERROR_REASON_OVERDRAWN",
+		14: "ERROR_REASON_UNBALANCED",
+		15: "ERROR_REASON_PROCESSOR_UNAVAILABLE",
+		16: "ERROR_REASON_FILTER_INVALID",
 	}
 	ErrorReason_value = map[string]int32{
-		"ERROR_REASON_UNSPECIFIED":            0,
-		"ERROR_REASON_PAYMENT_NOT_FOUND":      1,
-		"ERROR_REASON_CUSTOMER_NOT_FOUND":     2,
-		"ERROR_REASON_CUSTOMER_INACTIVE":      3,
-		"ERROR_REASON_IDEMPOTENCY_KEY_REUSED": 4,
-		"ERROR_REASON_CURRENCY_UNKNOWN":       5,
-		"ERROR_REASON_BALANCE_OVERFLOW":       6,
+		"ERROR_REASON_UNSPECIFIED":               0,
+		"ERROR_REASON_PAYMENT_NOT_FOUND":         1,
+		"ERROR_REASON_CUSTOMER_NOT_FOUND":        2,
+		"ERROR_REASON_CUSTOMER_INACTIVE":         3,
+		"ERROR_REASON_IDEMPOTENCY_KEY_REUSED":    4,
+		"ERROR_REASON_CURRENCY_UNKNOWN":          5,
+		"ERROR_REASON_BALANCE_OVERFLOW":          6,
+		"ERROR_REASON_IDEMPOTENCY_KEY_IN_FLIGHT": 7,
+		"ERROR_REASON_STATE_CONFLICT":            8,
+		"ERROR_REASON_AMOUNT_EXCEEDED":           9,
+		"ERROR_REASON_ACCOUNT_NOT_FOUND":         10,
+		"ERROR_REASON_ACCOUNT_EXISTS":            11,
+		"ERROR_REASON_TRANSFER_NOT_FOUND":        12,
+		"ERROR_REASON_OVERDRAWN":                 13,
+		"ERROR_REASON_UNBALANCED":                14,
+		"ERROR_REASON_PROCESSOR_UNAVAILABLE":     15,
+		"ERROR_REASON_FILTER_INVALID":            16,
 	}
 )
 
@@ -94,7 +136,7 @@ var File_payments_v1_error_reason_proto protoreflect.FileDescriptor
 
 const file_payments_v1_error_reason_proto_rawDesc = "" +
 	"\n" +
-	"\x1epayments/v1/error_reason.proto\x12\vpayments.v1*\x87\x02\n" +
+	"\x1epayments/v1/error_reason.proto\x12\vpayments.v1*\xe2\x04\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12\"\n" +
 	"\x1eERROR_REASON_PAYMENT_NOT_FOUND\x10\x01\x12#\n" +
@@ -102,7 +144,18 @@ const file_payments_v1_error_reason_proto_rawDesc = "" +
 	"\x1eERROR_REASON_CUSTOMER_INACTIVE\x10\x03\x12'\n" +
 	"#ERROR_REASON_IDEMPOTENCY_KEY_REUSED\x10\x04\x12!\n" +
 	"\x1dERROR_REASON_CURRENCY_UNKNOWN\x10\x05\x12!\n" +
-	"\x1dERROR_REASON_BALANCE_OVERFLOW\x10\x06B\xb2\x01\n" +
+	"\x1dERROR_REASON_BALANCE_OVERFLOW\x10\x06\x12*\n" +
+	"&ERROR_REASON_IDEMPOTENCY_KEY_IN_FLIGHT\x10\a\x12\x1f\n" +
+	"\x1bERROR_REASON_STATE_CONFLICT\x10\b\x12 \n" +
+	"\x1cERROR_REASON_AMOUNT_EXCEEDED\x10\t\x12\"\n" +
+	"\x1eERROR_REASON_ACCOUNT_NOT_FOUND\x10\n" +
+	"\x12\x1f\n" +
+	"\x1bERROR_REASON_ACCOUNT_EXISTS\x10\v\x12#\n" +
+	"\x1fERROR_REASON_TRANSFER_NOT_FOUND\x10\f\x12\x1a\n" +
+	"\x16ERROR_REASON_OVERDRAWN\x10\r\x12\x1b\n" +
+	"\x17ERROR_REASON_UNBALANCED\x10\x0e\x12&\n" +
+	"\"ERROR_REASON_PROCESSOR_UNAVAILABLE\x10\x0f\x12\x1f\n" +
+	"\x1bERROR_REASON_FILTER_INVALID\x10\x10B\xb2\x01\n" +
 	"\x0fcom.payments.v1B\x10ErrorReasonProtoP\x01Z@github.com/concordat-dev/concordat/gen/go/payments/v1;paymentsv1\xa2\x02\x03PXX\xaa\x02\vPayments.V1\xca\x02\vPayments\\V1\xe2\x02\x17Payments\\V1\\GPBMetadata\xea\x02\fPayments::V1b\x06proto3"
 
 var (

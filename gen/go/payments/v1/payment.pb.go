@@ -28,19 +28,43 @@ type PaymentState int32
 const (
 	// Never sent.
 	PaymentState_PAYMENT_STATE_UNSPECIFIED PaymentState = 0
-	// The money has moved.
+	// The processor has been asked and has not said yet what became of it.
+	PaymentState_PAYMENT_STATE_PROCESSING PaymentState = 1
+	// Money has moved, and none of it has been given back.
 	PaymentState_PAYMENT_STATE_CAPTURED PaymentState = 2
+	// The amount is held on the customer's account, and nothing has been captured.
+	PaymentState_PAYMENT_STATE_AUTHORIZED PaymentState = 3
+	// A part of what was captured has been given back.
+	PaymentState_PAYMENT_STATE_PARTIALLY_REFUNDED PaymentState = 4
+	// All that was captured has been given back.
+	PaymentState_PAYMENT_STATE_REFUNDED PaymentState = 5
+	// The authorization was given up, or expired, before anything was captured.
+	PaymentState_PAYMENT_STATE_CANCELED PaymentState = 6
+	// The payment was declined: see decline_code. No money has moved, and it stays so.
+	PaymentState_PAYMENT_STATE_FAILED PaymentState = 7
 )
 
 // Enum value maps for PaymentState.
 var (
 	PaymentState_name = map[int32]string{
 		0: "PAYMENT_STATE_UNSPECIFIED",
+		1: "PAYMENT_STATE_PROCESSING",
 		2: "PAYMENT_STATE_CAPTURED",
+		3: "PAYMENT_STATE_AUTHORIZED",
+		4: "PAYMENT_STATE_PARTIALLY_REFUNDED",
+		5: "PAYMENT_STATE_REFUNDED",
+		6: "PAYMENT_STATE_CANCELED",
+		7: "PAYMENT_STATE_FAILED",
 	}
 	PaymentState_value = map[string]int32{
-		"PAYMENT_STATE_UNSPECIFIED": 0,
-		"PAYMENT_STATE_CAPTURED":    2,
+		"PAYMENT_STATE_UNSPECIFIED":        0,
+		"PAYMENT_STATE_PROCESSING":         1,
+		"PAYMENT_STATE_CAPTURED":           2,
+		"PAYMENT_STATE_AUTHORIZED":         3,
+		"PAYMENT_STATE_PARTIALLY_REFUNDED": 4,
+		"PAYMENT_STATE_REFUNDED":           5,
+		"PAYMENT_STATE_CANCELED":           6,
+		"PAYMENT_STATE_FAILED":             7,
 	}
 )
 
@@ -71,25 +95,101 @@ func (PaymentState) EnumDescriptor() ([]byte, []int) {
 	return file_payments_v1_payment_proto_rawDescGZIP(), []int{0}
 }
 
-// Payment is money that a customer has paid for an order. Two entries of the ledger, which sum to zero, stand behind it.
+// DeclineCode is why a payment was declined. A decline is an answer, not an error, and final: another try has another key.
+type DeclineCode int32
+
+const (
+	// Not declined.
+	DeclineCode_DECLINE_CODE_UNSPECIFIED DeclineCode = 0
+	// The processor declined, for a reason that it does not tell.
+	DeclineCode_DECLINE_CODE_DECLINED DeclineCode = 1
+	// There is not enough money: on the card, or on the customer's account where that has an overdraft limit.
+	DeclineCode_DECLINE_CODE_INSUFFICIENT_FUNDS DeclineCode = 2
+	// The card has expired.
+	DeclineCode_DECLINE_CODE_EXPIRED_CARD DeclineCode = 3
+	// The payment token is not one of the processor.
+	DeclineCode_DECLINE_CODE_INVALID_TOKEN DeclineCode = 4
+)
+
+// Enum value maps for DeclineCode.
+var (
+	DeclineCode_name = map[int32]string{
+		0: "DECLINE_CODE_UNSPECIFIED",
+		1: "DECLINE_CODE_DECLINED",
+		2: "DECLINE_CODE_INSUFFICIENT_FUNDS",
+		3: "DECLINE_CODE_EXPIRED_CARD",
+		4: "DECLINE_CODE_INVALID_TOKEN",
+	}
+	DeclineCode_value = map[string]int32{
+		"DECLINE_CODE_UNSPECIFIED":        0,
+		"DECLINE_CODE_DECLINED":           1,
+		"DECLINE_CODE_INSUFFICIENT_FUNDS": 2,
+		"DECLINE_CODE_EXPIRED_CARD":       3,
+		"DECLINE_CODE_INVALID_TOKEN":      4,
+	}
+)
+
+func (x DeclineCode) Enum() *DeclineCode {
+	p := new(DeclineCode)
+	*p = x
+	return p
+}
+
+func (x DeclineCode) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (DeclineCode) Descriptor() protoreflect.EnumDescriptor {
+	return file_payments_v1_payment_proto_enumTypes[1].Descriptor()
+}
+
+func (DeclineCode) Type() protoreflect.EnumType {
+	return &file_payments_v1_payment_proto_enumTypes[1]
+}
+
+func (x DeclineCode) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use DeclineCode.Descriptor instead.
+func (DeclineCode) EnumDescriptor() ([]byte, []int) {
+	return file_payments_v1_payment_proto_rawDescGZIP(), []int{1}
+}
+
+// Payment is money that a customer pays for an order. Every movement of it is a transfer of the ledger.
+//
+// Its state follows from its amounts: what is captured of amount_cents, what is refunded of that, and what may still be
+// captured.
 type Payment struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The id, a UUIDv7 in its canonical form.
 	PaymentId string `protobuf:"bytes,1,opt,name=payment_id,json=paymentId,proto3" json:"payment_id,omitempty"`
-	// The order that was paid.
+	// The order that is paid.
 	OrderId string `protobuf:"bytes,2,opt,name=order_id,json=orderId,proto3" json:"order_id,omitempty"`
-	// The customer who paid, a user id.
+	// The customer who pays, a user id.
 	CustomerId string `protobuf:"bytes,3,opt,name=customer_id,json=customerId,proto3" json:"customer_id,omitempty"`
-	// The amount, in the minor unit of the currency (ISO 4217 exponent: cents for USD, whole yen for JPY).
+	// The amount that was asked for, in the minor unit of the currency (ISO 4217 exponent: cents for USD, whole yen for JPY).
 	AmountCents int64 `protobuf:"varint,4,opt,name=amount_cents,json=amountCents,proto3" json:"amount_cents,omitempty"`
 	// The currency, an ISO 4217 code.
 	Currency string `protobuf:"bytes,5,opt,name=currency,proto3" json:"currency,omitempty"`
 	// Where the payment stands.
 	State PaymentState `protobuf:"varint,6,opt,name=state,proto3,enum=payments.v1.PaymentState" json:"state,omitempty"`
-	// What the caller wrote on it.
+	// What the caller wrote on it. Empty once the customer was erased.
 	Metadata map[string]string `protobuf:"bytes,7,rep,name=metadata,proto3" json:"metadata,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// When the payment was made.
-	CreatedAt     *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
+	CreatedAt *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
+	// How much has been captured.
+	CapturedCents int64 `protobuf:"varint,9,opt,name=captured_cents,json=capturedCents,proto3" json:"captured_cents,omitempty"`
+	// How much of what was captured has been given back.
+	RefundedCents int64 `protobuf:"varint,10,opt,name=refunded_cents,json=refundedCents,proto3" json:"refunded_cents,omitempty"`
+	// How much may still be captured: zero once all is captured, canceled or expired.
+	CapturableCents int64 `protobuf:"varint,11,opt,name=capturable_cents,json=capturableCents,proto3" json:"capturable_cents,omitempty"`
+	// When what may still be captured is released by itself. Unset where nothing is.
+	AuthorizationExpiresAt *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=authorization_expires_at,json=authorizationExpiresAt,proto3,oneof" json:"authorization_expires_at,omitempty"`
+	// Why the payment FAILED.
+	DeclineCode DeclineCode `protobuf:"varint,13,opt,name=decline_code,json=declineCode,proto3,enum=payments.v1.DeclineCode" json:"decline_code,omitempty"`
+	// When the payment was last changed.
+	UpdatedAt     *timestamppb.Timestamp `protobuf:"bytes,14,opt,name=updated_at,json=updatedAt,proto3" json:"updated_at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -180,11 +280,53 @@ func (x *Payment) GetCreatedAt() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *Payment) GetCapturedCents() int64 {
+	if x != nil {
+		return x.CapturedCents
+	}
+	return 0
+}
+
+func (x *Payment) GetRefundedCents() int64 {
+	if x != nil {
+		return x.RefundedCents
+	}
+	return 0
+}
+
+func (x *Payment) GetCapturableCents() int64 {
+	if x != nil {
+		return x.CapturableCents
+	}
+	return 0
+}
+
+func (x *Payment) GetAuthorizationExpiresAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.AuthorizationExpiresAt
+	}
+	return nil
+}
+
+func (x *Payment) GetDeclineCode() DeclineCode {
+	if x != nil {
+		return x.DeclineCode
+	}
+	return DeclineCode_DECLINE_CODE_UNSPECIFIED
+}
+
+func (x *Payment) GetUpdatedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.UpdatedAt
+	}
+	return nil
+}
+
 var File_payments_v1_payment_proto protoreflect.FileDescriptor
 
 const file_payments_v1_payment_proto_rawDesc = "" +
 	"\n" +
-	"\x19payments/v1/payment.proto\x12\vpayments.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8c\x03\n" +
+	"\x19payments/v1/payment.proto\x12\vpayments.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf5\x05\n" +
 	"\aPayment\x12\x1d\n" +
 	"\n" +
 	"payment_id\x18\x01 \x01(\tR\tpaymentId\x12\x19\n" +
@@ -196,13 +338,34 @@ const file_payments_v1_payment_proto_rawDesc = "" +
 	"\x05state\x18\x06 \x01(\x0e2\x19.payments.v1.PaymentStateR\x05state\x12>\n" +
 	"\bmetadata\x18\a \x03(\v2\".payments.v1.Payment.MetadataEntryR\bmetadata\x129\n" +
 	"\n" +
-	"created_at\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x1a;\n" +
+	"created_at\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x12%\n" +
+	"\x0ecaptured_cents\x18\t \x01(\x03R\rcapturedCents\x12%\n" +
+	"\x0erefunded_cents\x18\n" +
+	" \x01(\x03R\rrefundedCents\x12)\n" +
+	"\x10capturable_cents\x18\v \x01(\x03R\x0fcapturableCents\x12Y\n" +
+	"\x18authorization_expires_at\x18\f \x01(\v2\x1a.google.protobuf.TimestampH\x00R\x16authorizationExpiresAt\x88\x01\x01\x12;\n" +
+	"\fdecline_code\x18\r \x01(\x0e2\x18.payments.v1.DeclineCodeR\vdeclineCode\x129\n" +
+	"\n" +
+	"updated_at\x18\x0e \x01(\v2\x1a.google.protobuf.TimestampR\tupdatedAt\x1a;\n" +
 	"\rMetadataEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01*I\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\x1b\n" +
+	"\x19_authorization_expires_at*\xfd\x01\n" +
 	"\fPaymentState\x12\x1d\n" +
-	"\x19PAYMENT_STATE_UNSPECIFIED\x10\x00\x12\x1a\n" +
-	"\x16PAYMENT_STATE_CAPTURED\x10\x02B\xae\x01\n" +
+	"\x19PAYMENT_STATE_UNSPECIFIED\x10\x00\x12\x1c\n" +
+	"\x18PAYMENT_STATE_PROCESSING\x10\x01\x12\x1a\n" +
+	"\x16PAYMENT_STATE_CAPTURED\x10\x02\x12\x1c\n" +
+	"\x18PAYMENT_STATE_AUTHORIZED\x10\x03\x12$\n" +
+	" PAYMENT_STATE_PARTIALLY_REFUNDED\x10\x04\x12\x1a\n" +
+	"\x16PAYMENT_STATE_REFUNDED\x10\x05\x12\x1a\n" +
+	"\x16PAYMENT_STATE_CANCELED\x10\x06\x12\x18\n" +
+	"\x14PAYMENT_STATE_FAILED\x10\a*\xaa\x01\n" +
+	"\vDeclineCode\x12\x1c\n" +
+	"\x18DECLINE_CODE_UNSPECIFIED\x10\x00\x12\x19\n" +
+	"\x15DECLINE_CODE_DECLINED\x10\x01\x12#\n" +
+	"\x1fDECLINE_CODE_INSUFFICIENT_FUNDS\x10\x02\x12\x1d\n" +
+	"\x19DECLINE_CODE_EXPIRED_CARD\x10\x03\x12\x1e\n" +
+	"\x1aDECLINE_CODE_INVALID_TOKEN\x10\x04B\xae\x01\n" +
 	"\x0fcom.payments.v1B\fPaymentProtoP\x01Z@github.com/concordat-dev/concordat/gen/go/payments/v1;paymentsv1\xa2\x02\x03PXX\xaa\x02\vPayments.V1\xca\x02\vPayments\\V1\xe2\x02\x17Payments\\V1\\GPBMetadata\xea\x02\fPayments::V1b\x06proto3"
 
 var (
@@ -217,23 +380,27 @@ func file_payments_v1_payment_proto_rawDescGZIP() []byte {
 	return file_payments_v1_payment_proto_rawDescData
 }
 
-var file_payments_v1_payment_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_payments_v1_payment_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
 var file_payments_v1_payment_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
 var file_payments_v1_payment_proto_goTypes = []any{
 	(PaymentState)(0),             // 0: payments.v1.PaymentState
-	(*Payment)(nil),               // 1: payments.v1.Payment
-	nil,                           // 2: payments.v1.Payment.MetadataEntry
-	(*timestamppb.Timestamp)(nil), // 3: google.protobuf.Timestamp
+	(DeclineCode)(0),              // 1: payments.v1.DeclineCode
+	(*Payment)(nil),               // 2: payments.v1.Payment
+	nil,                           // 3: payments.v1.Payment.MetadataEntry
+	(*timestamppb.Timestamp)(nil), // 4: google.protobuf.Timestamp
 }
 var file_payments_v1_payment_proto_depIdxs = []int32{
 	0, // 0: payments.v1.Payment.state:type_name -> payments.v1.PaymentState
-	2, // 1: payments.v1.Payment.metadata:type_name -> payments.v1.Payment.MetadataEntry
-	3, // 2: payments.v1.Payment.created_at:type_name -> google.protobuf.Timestamp
-	3, // [3:3] is the sub-list for method output_type
-	3, // [3:3] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	3, // 1: payments.v1.Payment.metadata:type_name -> payments.v1.Payment.MetadataEntry
+	4, // 2: payments.v1.Payment.created_at:type_name -> google.protobuf.Timestamp
+	4, // 3: payments.v1.Payment.authorization_expires_at:type_name -> google.protobuf.Timestamp
+	1, // 4: payments.v1.Payment.decline_code:type_name -> payments.v1.DeclineCode
+	4, // 5: payments.v1.Payment.updated_at:type_name -> google.protobuf.Timestamp
+	6, // [6:6] is the sub-list for method output_type
+	6, // [6:6] is the sub-list for method input_type
+	6, // [6:6] is the sub-list for extension type_name
+	6, // [6:6] is the sub-list for extension extendee
+	0, // [0:6] is the sub-list for field type_name
 }
 
 func init() { file_payments_v1_payment_proto_init() }
@@ -241,12 +408,13 @@ func file_payments_v1_payment_proto_init() {
 	if File_payments_v1_payment_proto != nil {
 		return
 	}
+	file_payments_v1_payment_proto_msgTypes[0].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_payments_v1_payment_proto_rawDesc), len(file_payments_v1_payment_proto_rawDesc)),
-			NumEnums:      1,
+			NumEnums:      2,
 			NumMessages:   2,
 			NumExtensions: 0,
 			NumServices:   0,

@@ -42,7 +42,13 @@ type ChargeRequest struct {
 	// Never put secrets or card numbers here.
 	Metadata map[string]string `protobuf:"bytes,5,rep,name=metadata,proto3" json:"metadata,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// The customer who pays, a user id (UUID). Required.
-	CustomerId    string `protobuf:"bytes,7,opt,name=customer_id,json=customerId,proto3" json:"customer_id,omitempty"`
+	CustomerId string `protobuf:"bytes,7,opt,name=customer_id,json=customerId,proto3" json:"customer_id,omitempty"`
+	// What the processor takes the money from, as the processor's own form gave it out: up to 128 visible ASCII characters.
+	// Empty means what the customer has on file.
+	PaymentToken string `protobuf:"bytes,8,opt,name=payment_token,json=paymentToken,proto3" json:"payment_token,omitempty"`
+	// Whether to capture the money at once. Unset means true; false holds the amount until CapturePayment, CancelPayment or
+	// the end of the authorization.
+	Capture       *bool `protobuf:"varint,9,opt,name=capture,proto3,oneof" json:"capture,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -119,6 +125,20 @@ func (x *ChargeRequest) GetCustomerId() string {
 	return ""
 }
 
+func (x *ChargeRequest) GetPaymentToken() string {
+	if x != nil {
+		return x.PaymentToken
+	}
+	return ""
+}
+
+func (x *ChargeRequest) GetCapture() bool {
+	if x != nil && x.Capture != nil {
+		return *x.Capture
+	}
+	return false
+}
+
 // ChargeResponse has the payment.
 type ChargeResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -165,6 +185,339 @@ func (x *ChargeResponse) GetPayment() *Payment {
 	return nil
 }
 
+// CapturePaymentRequest says which payment to capture, and how much of it.
+type CapturePaymentRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The payment's id, a UUID. Required.
+	PaymentId string `protobuf:"bytes,1,opt,name=payment_id,json=paymentId,proto3" json:"payment_id,omitempty"`
+	// How much to capture, in the minor unit of the currency: up to 99999999; 0 means all that is left.
+	AmountCents int64 `protobuf:"varint,2,opt,name=amount_cents,json=amountCents,proto3" json:"amount_cents,omitempty"`
+	// What makes a repetition of this request the same request: any text that the caller makes once for it. Required, up to
+	// 255 visible ASCII characters.
+	IdempotencyKey string `protobuf:"bytes,3,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
+	// Releases what is left after this capture: nothing more will be captured.
+	FinalCapture  bool `protobuf:"varint,4,opt,name=final_capture,json=finalCapture,proto3" json:"final_capture,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CapturePaymentRequest) Reset() {
+	*x = CapturePaymentRequest{}
+	mi := &file_payments_v1_payment_service_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CapturePaymentRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CapturePaymentRequest) ProtoMessage() {}
+
+func (x *CapturePaymentRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_payments_v1_payment_service_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CapturePaymentRequest.ProtoReflect.Descriptor instead.
+func (*CapturePaymentRequest) Descriptor() ([]byte, []int) {
+	return file_payments_v1_payment_service_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *CapturePaymentRequest) GetPaymentId() string {
+	if x != nil {
+		return x.PaymentId
+	}
+	return ""
+}
+
+func (x *CapturePaymentRequest) GetAmountCents() int64 {
+	if x != nil {
+		return x.AmountCents
+	}
+	return 0
+}
+
+func (x *CapturePaymentRequest) GetIdempotencyKey() string {
+	if x != nil {
+		return x.IdempotencyKey
+	}
+	return ""
+}
+
+func (x *CapturePaymentRequest) GetFinalCapture() bool {
+	if x != nil {
+		return x.FinalCapture
+	}
+	return false
+}
+
+// CapturePaymentResponse has the payment.
+type CapturePaymentResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The payment as it was right after the capture.
+	Payment       *Payment `protobuf:"bytes,1,opt,name=payment,proto3" json:"payment,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CapturePaymentResponse) Reset() {
+	*x = CapturePaymentResponse{}
+	mi := &file_payments_v1_payment_service_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CapturePaymentResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CapturePaymentResponse) ProtoMessage() {}
+
+func (x *CapturePaymentResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_payments_v1_payment_service_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CapturePaymentResponse.ProtoReflect.Descriptor instead.
+func (*CapturePaymentResponse) Descriptor() ([]byte, []int) {
+	return file_payments_v1_payment_service_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *CapturePaymentResponse) GetPayment() *Payment {
+	if x != nil {
+		return x.Payment
+	}
+	return nil
+}
+
+// CancelPaymentRequest says which payment to give up.
+type CancelPaymentRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The payment's id, a UUID. Required.
+	PaymentId string `protobuf:"bytes,1,opt,name=payment_id,json=paymentId,proto3" json:"payment_id,omitempty"`
+	// What makes a repetition of this request the same request: any text that the caller makes once for it. Required, up to
+	// 255 visible ASCII characters.
+	IdempotencyKey string `protobuf:"bytes,2,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *CancelPaymentRequest) Reset() {
+	*x = CancelPaymentRequest{}
+	mi := &file_payments_v1_payment_service_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CancelPaymentRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CancelPaymentRequest) ProtoMessage() {}
+
+func (x *CancelPaymentRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_payments_v1_payment_service_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CancelPaymentRequest.ProtoReflect.Descriptor instead.
+func (*CancelPaymentRequest) Descriptor() ([]byte, []int) {
+	return file_payments_v1_payment_service_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *CancelPaymentRequest) GetPaymentId() string {
+	if x != nil {
+		return x.PaymentId
+	}
+	return ""
+}
+
+func (x *CancelPaymentRequest) GetIdempotencyKey() string {
+	if x != nil {
+		return x.IdempotencyKey
+	}
+	return ""
+}
+
+// CancelPaymentResponse has the payment.
+type CancelPaymentResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The payment as it was right after.
+	Payment       *Payment `protobuf:"bytes,1,opt,name=payment,proto3" json:"payment,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CancelPaymentResponse) Reset() {
+	*x = CancelPaymentResponse{}
+	mi := &file_payments_v1_payment_service_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CancelPaymentResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CancelPaymentResponse) ProtoMessage() {}
+
+func (x *CancelPaymentResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_payments_v1_payment_service_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CancelPaymentResponse.ProtoReflect.Descriptor instead.
+func (*CancelPaymentResponse) Descriptor() ([]byte, []int) {
+	return file_payments_v1_payment_service_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *CancelPaymentResponse) GetPayment() *Payment {
+	if x != nil {
+		return x.Payment
+	}
+	return nil
+}
+
+// RefundPaymentRequest says which payment to give back, and how much of it.
+type RefundPaymentRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The payment's id, a UUID. Required.
+	PaymentId string `protobuf:"bytes,1,opt,name=payment_id,json=paymentId,proto3" json:"payment_id,omitempty"`
+	// How much to give back, in the minor unit of the currency: up to 99999999; 0 means all that is left.
+	AmountCents int64 `protobuf:"varint,2,opt,name=amount_cents,json=amountCents,proto3" json:"amount_cents,omitempty"`
+	// What makes a repetition of this request the same request: any text that the caller makes once for it. Required, up to
+	// 255 visible ASCII characters.
+	IdempotencyKey string `protobuf:"bytes,3,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *RefundPaymentRequest) Reset() {
+	*x = RefundPaymentRequest{}
+	mi := &file_payments_v1_payment_service_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RefundPaymentRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RefundPaymentRequest) ProtoMessage() {}
+
+func (x *RefundPaymentRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_payments_v1_payment_service_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RefundPaymentRequest.ProtoReflect.Descriptor instead.
+func (*RefundPaymentRequest) Descriptor() ([]byte, []int) {
+	return file_payments_v1_payment_service_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *RefundPaymentRequest) GetPaymentId() string {
+	if x != nil {
+		return x.PaymentId
+	}
+	return ""
+}
+
+func (x *RefundPaymentRequest) GetAmountCents() int64 {
+	if x != nil {
+		return x.AmountCents
+	}
+	return 0
+}
+
+func (x *RefundPaymentRequest) GetIdempotencyKey() string {
+	if x != nil {
+		return x.IdempotencyKey
+	}
+	return ""
+}
+
+// RefundPaymentResponse has the payment.
+type RefundPaymentResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The payment as it was right after the refund.
+	Payment       *Payment `protobuf:"bytes,1,opt,name=payment,proto3" json:"payment,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RefundPaymentResponse) Reset() {
+	*x = RefundPaymentResponse{}
+	mi := &file_payments_v1_payment_service_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RefundPaymentResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RefundPaymentResponse) ProtoMessage() {}
+
+func (x *RefundPaymentResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_payments_v1_payment_service_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RefundPaymentResponse.ProtoReflect.Descriptor instead.
+func (*RefundPaymentResponse) Descriptor() ([]byte, []int) {
+	return file_payments_v1_payment_service_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *RefundPaymentResponse) GetPayment() *Payment {
+	if x != nil {
+		return x.Payment
+	}
+	return nil
+}
+
 // GetPaymentRequest names a payment.
 type GetPaymentRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -176,7 +529,7 @@ type GetPaymentRequest struct {
 
 func (x *GetPaymentRequest) Reset() {
 	*x = GetPaymentRequest{}
-	mi := &file_payments_v1_payment_service_proto_msgTypes[2]
+	mi := &file_payments_v1_payment_service_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -188,7 +541,7 @@ func (x *GetPaymentRequest) String() string {
 func (*GetPaymentRequest) ProtoMessage() {}
 
 func (x *GetPaymentRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_payments_v1_payment_service_proto_msgTypes[2]
+	mi := &file_payments_v1_payment_service_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -201,7 +554,7 @@ func (x *GetPaymentRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPaymentRequest.ProtoReflect.Descriptor instead.
 func (*GetPaymentRequest) Descriptor() ([]byte, []int) {
-	return file_payments_v1_payment_service_proto_rawDescGZIP(), []int{2}
+	return file_payments_v1_payment_service_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *GetPaymentRequest) GetPaymentId() string {
@@ -222,7 +575,7 @@ type GetPaymentResponse struct {
 
 func (x *GetPaymentResponse) Reset() {
 	*x = GetPaymentResponse{}
-	mi := &file_payments_v1_payment_service_proto_msgTypes[3]
+	mi := &file_payments_v1_payment_service_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -234,7 +587,7 @@ func (x *GetPaymentResponse) String() string {
 func (*GetPaymentResponse) ProtoMessage() {}
 
 func (x *GetPaymentResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_payments_v1_payment_service_proto_msgTypes[3]
+	mi := &file_payments_v1_payment_service_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -247,7 +600,7 @@ func (x *GetPaymentResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPaymentResponse.ProtoReflect.Descriptor instead.
 func (*GetPaymentResponse) Descriptor() ([]byte, []int) {
-	return file_payments_v1_payment_service_proto_rawDescGZIP(), []int{3}
+	return file_payments_v1_payment_service_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *GetPaymentResponse) GetPayment() *Payment {
@@ -265,14 +618,18 @@ type ListPaymentsRequest struct {
 	// How many payments to return at most: up to 1000; 0 means 50.
 	PageSize int32 `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	// The next_page_token of the page before. Empty means the first page. Up to 256 characters.
-	PageToken     string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	PageToken string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// Which payments to list: an AIP-160 filter, terms joined by AND over state, currency, order_id, amount_cents and
+	// created_at, such as 'state = "CAPTURED" AND created_at >= "2026-01-01T00:00:00Z"'. Up to 1024 characters. Empty means
+	// all.
+	Filter        string `protobuf:"bytes,4,opt,name=filter,proto3" json:"filter,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ListPaymentsRequest) Reset() {
 	*x = ListPaymentsRequest{}
-	mi := &file_payments_v1_payment_service_proto_msgTypes[4]
+	mi := &file_payments_v1_payment_service_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -284,7 +641,7 @@ func (x *ListPaymentsRequest) String() string {
 func (*ListPaymentsRequest) ProtoMessage() {}
 
 func (x *ListPaymentsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_payments_v1_payment_service_proto_msgTypes[4]
+	mi := &file_payments_v1_payment_service_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -297,7 +654,7 @@ func (x *ListPaymentsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPaymentsRequest.ProtoReflect.Descriptor instead.
 func (*ListPaymentsRequest) Descriptor() ([]byte, []int) {
-	return file_payments_v1_payment_service_proto_rawDescGZIP(), []int{4}
+	return file_payments_v1_payment_service_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ListPaymentsRequest) GetCustomerId() string {
@@ -321,6 +678,13 @@ func (x *ListPaymentsRequest) GetPageToken() string {
 	return ""
 }
 
+func (x *ListPaymentsRequest) GetFilter() string {
+	if x != nil {
+		return x.Filter
+	}
+	return ""
+}
+
 // ListPaymentsResponse is a page of payments.
 type ListPaymentsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -334,7 +698,7 @@ type ListPaymentsResponse struct {
 
 func (x *ListPaymentsResponse) Reset() {
 	*x = ListPaymentsResponse{}
-	mi := &file_payments_v1_payment_service_proto_msgTypes[5]
+	mi := &file_payments_v1_payment_service_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -346,7 +710,7 @@ func (x *ListPaymentsResponse) String() string {
 func (*ListPaymentsResponse) ProtoMessage() {}
 
 func (x *ListPaymentsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_payments_v1_payment_service_proto_msgTypes[5]
+	mi := &file_payments_v1_payment_service_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -359,7 +723,7 @@ func (x *ListPaymentsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPaymentsResponse.ProtoReflect.Descriptor instead.
 func (*ListPaymentsResponse) Descriptor() ([]byte, []int) {
-	return file_payments_v1_payment_service_proto_rawDescGZIP(), []int{5}
+	return file_payments_v1_payment_service_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ListPaymentsResponse) GetPayments() []*Payment {
@@ -389,7 +753,7 @@ type WatchTransactionsRequest struct {
 
 func (x *WatchTransactionsRequest) Reset() {
 	*x = WatchTransactionsRequest{}
-	mi := &file_payments_v1_payment_service_proto_msgTypes[6]
+	mi := &file_payments_v1_payment_service_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -401,7 +765,7 @@ func (x *WatchTransactionsRequest) String() string {
 func (*WatchTransactionsRequest) ProtoMessage() {}
 
 func (x *WatchTransactionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_payments_v1_payment_service_proto_msgTypes[6]
+	mi := &file_payments_v1_payment_service_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -414,7 +778,7 @@ func (x *WatchTransactionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchTransactionsRequest.ProtoReflect.Descriptor instead.
 func (*WatchTransactionsRequest) Descriptor() ([]byte, []int) {
-	return file_payments_v1_payment_service_proto_rawDescGZIP(), []int{6}
+	return file_payments_v1_payment_service_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *WatchTransactionsRequest) GetCustomerId() string {
@@ -444,7 +808,7 @@ type WatchTransactionsResponse struct {
 
 func (x *WatchTransactionsResponse) Reset() {
 	*x = WatchTransactionsResponse{}
-	mi := &file_payments_v1_payment_service_proto_msgTypes[7]
+	mi := &file_payments_v1_payment_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -456,7 +820,7 @@ func (x *WatchTransactionsResponse) String() string {
 func (*WatchTransactionsResponse) ProtoMessage() {}
 
 func (x *WatchTransactionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_payments_v1_payment_service_proto_msgTypes[7]
+	mi := &file_payments_v1_payment_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -469,7 +833,7 @@ func (x *WatchTransactionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchTransactionsResponse.ProtoReflect.Descriptor instead.
 func (*WatchTransactionsResponse) Descriptor() ([]byte, []int) {
-	return file_payments_v1_payment_service_proto_rawDescGZIP(), []int{7}
+	return file_payments_v1_payment_service_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *WatchTransactionsResponse) GetTransaction() *Transaction {
@@ -498,7 +862,7 @@ type ProcessChargesRequest struct {
 
 func (x *ProcessChargesRequest) Reset() {
 	*x = ProcessChargesRequest{}
-	mi := &file_payments_v1_payment_service_proto_msgTypes[8]
+	mi := &file_payments_v1_payment_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -510,7 +874,7 @@ func (x *ProcessChargesRequest) String() string {
 func (*ProcessChargesRequest) ProtoMessage() {}
 
 func (x *ProcessChargesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_payments_v1_payment_service_proto_msgTypes[8]
+	mi := &file_payments_v1_payment_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -523,7 +887,7 @@ func (x *ProcessChargesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProcessChargesRequest.ProtoReflect.Descriptor instead.
 func (*ProcessChargesRequest) Descriptor() ([]byte, []int) {
-	return file_payments_v1_payment_service_proto_rawDescGZIP(), []int{8}
+	return file_payments_v1_payment_service_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ProcessChargesRequest) GetCharge() *ChargeRequest {
@@ -553,7 +917,7 @@ type ProcessChargesResponse struct {
 
 func (x *ProcessChargesResponse) Reset() {
 	*x = ProcessChargesResponse{}
-	mi := &file_payments_v1_payment_service_proto_msgTypes[9]
+	mi := &file_payments_v1_payment_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -565,7 +929,7 @@ func (x *ProcessChargesResponse) String() string {
 func (*ProcessChargesResponse) ProtoMessage() {}
 
 func (x *ProcessChargesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_payments_v1_payment_service_proto_msgTypes[9]
+	mi := &file_payments_v1_payment_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -578,7 +942,7 @@ func (x *ProcessChargesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProcessChargesResponse.ProtoReflect.Descriptor instead.
 func (*ProcessChargesResponse) Descriptor() ([]byte, []int) {
-	return file_payments_v1_payment_service_proto_rawDescGZIP(), []int{9}
+	return file_payments_v1_payment_service_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ProcessChargesResponse) GetIdempotencyKey() string {
@@ -642,7 +1006,7 @@ var File_payments_v1_payment_service_proto protoreflect.FileDescriptor
 
 const file_payments_v1_payment_service_proto_rawDesc = "" +
 	"\n" +
-	"!payments/v1/payment_service.proto\x12\vpayments.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/rpc/status.proto\x1a\x19payments/v1/payment.proto\x1a\x1dpayments/v1/transaction.proto\x1a\x16policy/v1/policy.proto\"\xd8\x03\n" +
+	"!payments/v1/payment_service.proto\x12\vpayments.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/rpc/status.proto\x1a\x19payments/v1/payment.proto\x1a\x1dpayments/v1/transaction.proto\x1a\x16policy/v1/policy.proto\"\xc2\x04\n" +
 	"\rChargeRequest\x12-\n" +
 	"\border_id\x18\x01 \x01(\tB\x12\xbaH\x0fr\r\x18@2\t^\\P{Cc}+$R\aorderId\x12/\n" +
 	"\famount_cents\x18\x02 \x01(\x03B\f\xbaH\t\"\a\x18\xff\xc1\xd7/(2R\vamountCents\x12/\n" +
@@ -653,18 +1017,46 @@ const file_payments_v1_payment_service_proto_rawDesc = "" +
 	"^[^\\x00]*$R\bmetadata\x12+\n" +
 	"\vcustomer_id\x18\a \x01(\tB\n" +
 	"\xbaH\ar\x05\x18$\xb0\x01\x01R\n" +
-	"customerId\x1a;\n" +
+	"customerId\x12=\n" +
+	"\rpayment_token\x18\b \x01(\tB\x18\xbaH\x12\xd8\x01\x01r\r\x18\x80\x012\b^[!-~]+$\x80\x01\x01R\fpaymentToken\x12\x1d\n" +
+	"\acapture\x18\t \x01(\bH\x00R\acapture\x88\x01\x01\x1a;\n" +
 	"\rMetadataEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01J\x04\b\x06\x10\aR\rcustomer_name\"@\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\n" +
+	"\n" +
+	"\b_captureJ\x04\b\x06\x10\aR\rcustomer_name\"@\n" +
 	"\x0eChargeResponse\x12.\n" +
+	"\apayment\x18\x01 \x01(\v2\x14.payments.v1.PaymentR\apayment\"\xd5\x01\n" +
+	"\x15CapturePaymentRequest\x12)\n" +
+	"\n" +
+	"payment_id\x18\x01 \x01(\tB\n" +
+	"\xbaH\ar\x05\x18$\xb0\x01\x01R\tpaymentId\x12/\n" +
+	"\famount_cents\x18\x02 \x01(\x03B\f\xbaH\t\"\a\x18\xff\xc1\xd7/(\x00R\vamountCents\x12;\n" +
+	"\x0fidempotency_key\x18\x03 \x01(\tB\x12\xbaH\x0fr\r\x18\xff\x012\b^[!-~]+$R\x0eidempotencyKey\x12#\n" +
+	"\rfinal_capture\x18\x04 \x01(\bR\ffinalCapture\"H\n" +
+	"\x16CapturePaymentResponse\x12.\n" +
+	"\apayment\x18\x01 \x01(\v2\x14.payments.v1.PaymentR\apayment\"~\n" +
+	"\x14CancelPaymentRequest\x12)\n" +
+	"\n" +
+	"payment_id\x18\x01 \x01(\tB\n" +
+	"\xbaH\ar\x05\x18$\xb0\x01\x01R\tpaymentId\x12;\n" +
+	"\x0fidempotency_key\x18\x02 \x01(\tB\x12\xbaH\x0fr\r\x18\xff\x012\b^[!-~]+$R\x0eidempotencyKey\"G\n" +
+	"\x15CancelPaymentResponse\x12.\n" +
+	"\apayment\x18\x01 \x01(\v2\x14.payments.v1.PaymentR\apayment\"\xaf\x01\n" +
+	"\x14RefundPaymentRequest\x12)\n" +
+	"\n" +
+	"payment_id\x18\x01 \x01(\tB\n" +
+	"\xbaH\ar\x05\x18$\xb0\x01\x01R\tpaymentId\x12/\n" +
+	"\famount_cents\x18\x02 \x01(\x03B\f\xbaH\t\"\a\x18\xff\xc1\xd7/(\x00R\vamountCents\x12;\n" +
+	"\x0fidempotency_key\x18\x03 \x01(\tB\x12\xbaH\x0fr\r\x18\xff\x012\b^[!-~]+$R\x0eidempotencyKey\"G\n" +
+	"\x15RefundPaymentResponse\x12.\n" +
 	"\apayment\x18\x01 \x01(\v2\x14.payments.v1.PaymentR\apayment\">\n" +
 	"\x11GetPaymentRequest\x12)\n" +
 	"\n" +
 	"payment_id\x18\x01 \x01(\tB\n" +
 	"\xbaH\ar\x05\x18$\xb0\x01\x01R\tpaymentId\"D\n" +
 	"\x12GetPaymentResponse\x12.\n" +
-	"\apayment\x18\x01 \x01(\v2\x14.payments.v1.PaymentR\apayment\"\x97\x01\n" +
+	"\apayment\x18\x01 \x01(\v2\x14.payments.v1.PaymentR\apayment\"\xb9\x01\n" +
 	"\x13ListPaymentsRequest\x12.\n" +
 	"\vcustomer_id\x18\x01 \x01(\tB\r\xbaH\n" +
 	"\xd8\x01\x01r\x05\x18$\xb0\x01\x01R\n" +
@@ -672,7 +1064,8 @@ const file_payments_v1_payment_service_proto_rawDesc = "" +
 	"\tpage_size\x18\x02 \x01(\x05B\n" +
 	"\xbaH\a\x1a\x05\x18\xe8\a(\x00R\bpageSize\x12'\n" +
 	"\n" +
-	"page_token\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x02R\tpageToken\"p\n" +
+	"page_token\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x02R\tpageToken\x12 \n" +
+	"\x06filter\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\x06filter\"p\n" +
 	"\x14ListPaymentsResponse\x120\n" +
 	"\bpayments\x18\x01 \x03(\v2\x14.payments.v1.PaymentR\bpayments\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"w\n" +
@@ -692,11 +1085,17 @@ const file_payments_v1_payment_service_proto_rawDesc = "" +
 	"\apayment\x18\x02 \x01(\v2\x14.payments.v1.PaymentH\x00R\apayment\x12*\n" +
 	"\x05error\x18\x03 \x01(\v2\x12.google.rpc.StatusH\x00R\x05error\x12\x1a\n" +
 	"\breplayed\x18\x04 \x01(\bR\breplayedB\b\n" +
-	"\x06result2\xec\x06\n" +
+	"\x06result2\x9e\v\n" +
 	"\x0ePaymentService\x12\xac\x01\n" +
 	"\x06Charge\x12\x1a.payments.v1.ChargeRequest\x1a\x1b.payments.v1.ChargeResponse\"i\xc2\xf3\x18L\n" +
 	"\x02\x02\x03\x12\x0epayments.write\"\x1d\n" +
-	"\vcustomer_id\x12\x0epayments.admin*\x02\b\x052\x02\b\x04B\x0fidempotency_key\x82\xd3\xe4\x93\x02\x10:\x01*\"\v/v1/charges\x90\x02\x02\x12\x92\x01\n" +
+	"\vcustomer_id\x12\x0epayments.admin*\x02\b\x052\x02\b\x04B\x0fidempotency_key\x82\xd3\xe4\x93\x02\x10:\x01*\"\v/v1/charges\x90\x02\x02\x12\xbb\x01\n" +
+	"\x0eCapturePayment\x12\".payments.v1.CapturePaymentRequest\x1a#.payments.v1.CapturePaymentResponse\"`\xc2\xf3\x18-\n" +
+	"\x02\x02\x03\x12\x0epayments.admin*\x02\b\x052\x02\b\x04B\x0fidempotency_key\x82\xd3\xe4\x93\x02&:\x01*\"!/v1/payments/{payment_id}:capture\x90\x02\x02\x12\xb7\x01\n" +
+	"\rCancelPayment\x12!.payments.v1.CancelPaymentRequest\x1a\".payments.v1.CancelPaymentResponse\"_\xc2\xf3\x18-\n" +
+	"\x02\x02\x03\x12\x0epayments.write*\x02\b\x052\x02\b\x04B\x0fidempotency_key\x82\xd3\xe4\x93\x02%:\x01*\" /v1/payments/{payment_id}:cancel\x90\x02\x02\x12\xb7\x01\n" +
+	"\rRefundPayment\x12!.payments.v1.RefundPaymentRequest\x1a\".payments.v1.RefundPaymentResponse\"_\xc2\xf3\x18-\n" +
+	"\x02\x02\x03\x12\x0epayments.admin*\x02\b\x052\x02\b\x04B\x0fidempotency_key\x82\xd3\xe4\x93\x02%:\x01*\" /v1/payments/{payment_id}:refund\x90\x02\x02\x12\x92\x01\n" +
 	"\n" +
 	"GetPayment\x12\x1e.payments.v1.GetPaymentRequest\x1a\x1f.payments.v1.GetPaymentResponse\"C\xc2\xf3\x18\x1b\n" +
 	"\x02\x02\x03\x12\rpayments.read*\x02\b\x022\x02\b\x04\x82\xd3\xe4\x93\x02\x1b\x12\x19/v1/payments/{payment_id}\x90\x02\x01\x12\xaa\x01\n" +
@@ -723,47 +1122,62 @@ func file_payments_v1_payment_service_proto_rawDescGZIP() []byte {
 	return file_payments_v1_payment_service_proto_rawDescData
 }
 
-var file_payments_v1_payment_service_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_payments_v1_payment_service_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
 var file_payments_v1_payment_service_proto_goTypes = []any{
 	(*ChargeRequest)(nil),             // 0: payments.v1.ChargeRequest
 	(*ChargeResponse)(nil),            // 1: payments.v1.ChargeResponse
-	(*GetPaymentRequest)(nil),         // 2: payments.v1.GetPaymentRequest
-	(*GetPaymentResponse)(nil),        // 3: payments.v1.GetPaymentResponse
-	(*ListPaymentsRequest)(nil),       // 4: payments.v1.ListPaymentsRequest
-	(*ListPaymentsResponse)(nil),      // 5: payments.v1.ListPaymentsResponse
-	(*WatchTransactionsRequest)(nil),  // 6: payments.v1.WatchTransactionsRequest
-	(*WatchTransactionsResponse)(nil), // 7: payments.v1.WatchTransactionsResponse
-	(*ProcessChargesRequest)(nil),     // 8: payments.v1.ProcessChargesRequest
-	(*ProcessChargesResponse)(nil),    // 9: payments.v1.ProcessChargesResponse
-	nil,                               // 10: payments.v1.ChargeRequest.MetadataEntry
-	(*Payment)(nil),                   // 11: payments.v1.Payment
-	(*Transaction)(nil),               // 12: payments.v1.Transaction
-	(*status.Status)(nil),             // 13: google.rpc.Status
+	(*CapturePaymentRequest)(nil),     // 2: payments.v1.CapturePaymentRequest
+	(*CapturePaymentResponse)(nil),    // 3: payments.v1.CapturePaymentResponse
+	(*CancelPaymentRequest)(nil),      // 4: payments.v1.CancelPaymentRequest
+	(*CancelPaymentResponse)(nil),     // 5: payments.v1.CancelPaymentResponse
+	(*RefundPaymentRequest)(nil),      // 6: payments.v1.RefundPaymentRequest
+	(*RefundPaymentResponse)(nil),     // 7: payments.v1.RefundPaymentResponse
+	(*GetPaymentRequest)(nil),         // 8: payments.v1.GetPaymentRequest
+	(*GetPaymentResponse)(nil),        // 9: payments.v1.GetPaymentResponse
+	(*ListPaymentsRequest)(nil),       // 10: payments.v1.ListPaymentsRequest
+	(*ListPaymentsResponse)(nil),      // 11: payments.v1.ListPaymentsResponse
+	(*WatchTransactionsRequest)(nil),  // 12: payments.v1.WatchTransactionsRequest
+	(*WatchTransactionsResponse)(nil), // 13: payments.v1.WatchTransactionsResponse
+	(*ProcessChargesRequest)(nil),     // 14: payments.v1.ProcessChargesRequest
+	(*ProcessChargesResponse)(nil),    // 15: payments.v1.ProcessChargesResponse
+	nil,                               // 16: payments.v1.ChargeRequest.MetadataEntry
+	(*Payment)(nil),                   // 17: payments.v1.Payment
+	(*Transaction)(nil),               // 18: payments.v1.Transaction
+	(*status.Status)(nil),             // 19: google.rpc.Status
 }
 var file_payments_v1_payment_service_proto_depIdxs = []int32{
-	10, // 0: payments.v1.ChargeRequest.metadata:type_name -> payments.v1.ChargeRequest.MetadataEntry
-	11, // 1: payments.v1.ChargeResponse.payment:type_name -> payments.v1.Payment
-	11, // 2: payments.v1.GetPaymentResponse.payment:type_name -> payments.v1.Payment
-	11, // 3: payments.v1.ListPaymentsResponse.payments:type_name -> payments.v1.Payment
-	12, // 4: payments.v1.WatchTransactionsResponse.transaction:type_name -> payments.v1.Transaction
-	0,  // 5: payments.v1.ProcessChargesRequest.charge:type_name -> payments.v1.ChargeRequest
-	11, // 6: payments.v1.ProcessChargesResponse.payment:type_name -> payments.v1.Payment
-	13, // 7: payments.v1.ProcessChargesResponse.error:type_name -> google.rpc.Status
-	0,  // 8: payments.v1.PaymentService.Charge:input_type -> payments.v1.ChargeRequest
-	2,  // 9: payments.v1.PaymentService.GetPayment:input_type -> payments.v1.GetPaymentRequest
-	4,  // 10: payments.v1.PaymentService.ListPayments:input_type -> payments.v1.ListPaymentsRequest
-	6,  // 11: payments.v1.PaymentService.WatchTransactions:input_type -> payments.v1.WatchTransactionsRequest
-	8,  // 12: payments.v1.PaymentService.ProcessCharges:input_type -> payments.v1.ProcessChargesRequest
-	1,  // 13: payments.v1.PaymentService.Charge:output_type -> payments.v1.ChargeResponse
-	3,  // 14: payments.v1.PaymentService.GetPayment:output_type -> payments.v1.GetPaymentResponse
-	5,  // 15: payments.v1.PaymentService.ListPayments:output_type -> payments.v1.ListPaymentsResponse
-	7,  // 16: payments.v1.PaymentService.WatchTransactions:output_type -> payments.v1.WatchTransactionsResponse
-	9,  // 17: payments.v1.PaymentService.ProcessCharges:output_type -> payments.v1.ProcessChargesResponse
-	13, // [13:18] is the sub-list for method output_type
-	8,  // [8:13] is the sub-list for method input_type
-	8,  // [8:8] is the sub-list for extension type_name
-	8,  // [8:8] is the sub-list for extension extendee
-	0,  // [0:8] is the sub-list for field type_name
+	16, // 0: payments.v1.ChargeRequest.metadata:type_name -> payments.v1.ChargeRequest.MetadataEntry
+	17, // 1: payments.v1.ChargeResponse.payment:type_name -> payments.v1.Payment
+	17, // 2: payments.v1.CapturePaymentResponse.payment:type_name -> payments.v1.Payment
+	17, // 3: payments.v1.CancelPaymentResponse.payment:type_name -> payments.v1.Payment
+	17, // 4: payments.v1.RefundPaymentResponse.payment:type_name -> payments.v1.Payment
+	17, // 5: payments.v1.GetPaymentResponse.payment:type_name -> payments.v1.Payment
+	17, // 6: payments.v1.ListPaymentsResponse.payments:type_name -> payments.v1.Payment
+	18, // 7: payments.v1.WatchTransactionsResponse.transaction:type_name -> payments.v1.Transaction
+	0,  // 8: payments.v1.ProcessChargesRequest.charge:type_name -> payments.v1.ChargeRequest
+	17, // 9: payments.v1.ProcessChargesResponse.payment:type_name -> payments.v1.Payment
+	19, // 10: payments.v1.ProcessChargesResponse.error:type_name -> google.rpc.Status
+	0,  // 11: payments.v1.PaymentService.Charge:input_type -> payments.v1.ChargeRequest
+	2,  // 12: payments.v1.PaymentService.CapturePayment:input_type -> payments.v1.CapturePaymentRequest
+	4,  // 13: payments.v1.PaymentService.CancelPayment:input_type -> payments.v1.CancelPaymentRequest
+	6,  // 14: payments.v1.PaymentService.RefundPayment:input_type -> payments.v1.RefundPaymentRequest
+	8,  // 15: payments.v1.PaymentService.GetPayment:input_type -> payments.v1.GetPaymentRequest
+	10, // 16: payments.v1.PaymentService.ListPayments:input_type -> payments.v1.ListPaymentsRequest
+	12, // 17: payments.v1.PaymentService.WatchTransactions:input_type -> payments.v1.WatchTransactionsRequest
+	14, // 18: payments.v1.PaymentService.ProcessCharges:input_type -> payments.v1.ProcessChargesRequest
+	1,  // 19: payments.v1.PaymentService.Charge:output_type -> payments.v1.ChargeResponse
+	3,  // 20: payments.v1.PaymentService.CapturePayment:output_type -> payments.v1.CapturePaymentResponse
+	5,  // 21: payments.v1.PaymentService.CancelPayment:output_type -> payments.v1.CancelPaymentResponse
+	7,  // 22: payments.v1.PaymentService.RefundPayment:output_type -> payments.v1.RefundPaymentResponse
+	9,  // 23: payments.v1.PaymentService.GetPayment:output_type -> payments.v1.GetPaymentResponse
+	11, // 24: payments.v1.PaymentService.ListPayments:output_type -> payments.v1.ListPaymentsResponse
+	13, // 25: payments.v1.PaymentService.WatchTransactions:output_type -> payments.v1.WatchTransactionsResponse
+	15, // 26: payments.v1.PaymentService.ProcessCharges:output_type -> payments.v1.ProcessChargesResponse
+	19, // [19:27] is the sub-list for method output_type
+	11, // [11:19] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_payments_v1_payment_service_proto_init() }
@@ -773,8 +1187,9 @@ func file_payments_v1_payment_service_proto_init() {
 	}
 	file_payments_v1_payment_proto_init()
 	file_payments_v1_transaction_proto_init()
-	file_payments_v1_payment_service_proto_msgTypes[7].OneofWrappers = []any{}
-	file_payments_v1_payment_service_proto_msgTypes[9].OneofWrappers = []any{
+	file_payments_v1_payment_service_proto_msgTypes[0].OneofWrappers = []any{}
+	file_payments_v1_payment_service_proto_msgTypes[13].OneofWrappers = []any{}
+	file_payments_v1_payment_service_proto_msgTypes[15].OneofWrappers = []any{
 		(*ProcessChargesResponse_Payment)(nil),
 		(*ProcessChargesResponse_Error)(nil),
 	}
@@ -784,7 +1199,7 @@ func file_payments_v1_payment_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_payments_v1_payment_service_proto_rawDesc), len(file_payments_v1_payment_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   11,
+			NumMessages:   17,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

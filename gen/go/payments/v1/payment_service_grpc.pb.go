@@ -20,6 +20,9 @@ const _ = grpc.SupportPackageIsVersion9
 
 const (
 	PaymentService_Charge_FullMethodName            = "/payments.v1.PaymentService/Charge"
+	PaymentService_CapturePayment_FullMethodName    = "/payments.v1.PaymentService/CapturePayment"
+	PaymentService_CancelPayment_FullMethodName     = "/payments.v1.PaymentService/CancelPayment"
+	PaymentService_RefundPayment_FullMethodName     = "/payments.v1.PaymentService/RefundPayment"
 	PaymentService_GetPayment_FullMethodName        = "/payments.v1.PaymentService/GetPayment"
 	PaymentService_ListPayments_FullMethodName      = "/payments.v1.PaymentService/ListPayments"
 	PaymentService_WatchTransactions_FullMethodName = "/payments.v1.PaymentService/WatchTransactions"
@@ -33,20 +36,37 @@ const (
 // PaymentService moves money.
 type PaymentServiceClient interface {
 	// Charges a customer, once: the same caller with the same idempotency_key and the same content gets the first answer
-	// again, with the header "idempotency-replayed: true", and is charged no second time.
+	// again, with the header "idempotency-replayed: true", and is charged no second time. Keys are kept for at least 24
+	// hours. A decline is no error: the payment is FAILED and says why, and a repetition gets the same answer.
 	//
 	// Errors: NOT_FOUND CUSTOMER_NOT_FOUND; FAILED_PRECONDITION CUSTOMER_INACTIVE, IDEMPOTENCY_KEY_REUSED,
-	// BALANCE_OVERFLOW; INVALID_ARGUMENT CURRENCY_UNKNOWN; UNAVAILABLE policy.v1 UPSTREAM_UNAVAILABLE when auth.v1 does
-	// not answer, and policy.v1 OUTCOME_UNKNOWN when it is not known whether the charge was stored: repeat it with the
-	// same key.
+	// BALANCE_OVERFLOW; INVALID_ARGUMENT CURRENCY_UNKNOWN; ABORTED IDEMPOTENCY_KEY_IN_FLIGHT; RESOURCE_EXHAUSTED policy.v1
+	// OVERLOADED when too many charges wait to be written; UNAVAILABLE policy.v1 UPSTREAM_UNAVAILABLE when auth.v1 does not
+	// answer, PROCESSOR_UNAVAILABLE when the processor does not, and policy.v1 OUTCOME_UNKNOWN when it is not known whether
+	// the charge was stored: repeat it with the same key.
 	Charge(ctx context.Context, in *ChargeRequest, opts ...grpc.CallOption) (*ChargeResponse, error)
+	// Captures what was authorized, or a part of it, as often as something is left. Safe to repeat with the same key.
+	//
+	// Errors: NOT_FOUND PAYMENT_NOT_FOUND; FAILED_PRECONDITION STATE_CONFLICT, AMOUNT_EXCEEDED, IDEMPOTENCY_KEY_REUSED,
+	// BALANCE_OVERFLOW; ABORTED IDEMPOTENCY_KEY_IN_FLIGHT; RESOURCE_EXHAUSTED and UNAVAILABLE as Charge.
+	CapturePayment(ctx context.Context, in *CapturePaymentRequest, opts ...grpc.CallOption) (*CapturePaymentResponse, error)
+	// Releases what was authorized and has not been captured. Safe to repeat with the same key.
+	//
+	// Errors: NOT_FOUND PAYMENT_NOT_FOUND; FAILED_PRECONDITION STATE_CONFLICT, IDEMPOTENCY_KEY_REUSED; ABORTED
+	// IDEMPOTENCY_KEY_IN_FLIGHT; RESOURCE_EXHAUSTED and UNAVAILABLE as Charge.
+	CancelPayment(ctx context.Context, in *CancelPaymentRequest, opts ...grpc.CallOption) (*CancelPaymentResponse, error)
+	// Gives back what was captured, or a part of it, as often as something is left. Safe to repeat with the same key.
+	//
+	// Errors: NOT_FOUND PAYMENT_NOT_FOUND; FAILED_PRECONDITION STATE_CONFLICT, AMOUNT_EXCEEDED, IDEMPOTENCY_KEY_REUSED,
+	// BALANCE_OVERFLOW; ABORTED IDEMPOTENCY_KEY_IN_FLIGHT; RESOURCE_EXHAUSTED and UNAVAILABLE as Charge.
+	RefundPayment(ctx context.Context, in *RefundPaymentRequest, opts ...grpc.CallOption) (*RefundPaymentResponse, error)
 	// Returns a payment. Another person's payment is as good as missing.
 	//
 	// Errors: NOT_FOUND PAYMENT_NOT_FOUND.
 	GetPayment(ctx context.Context, in *GetPaymentRequest, opts ...grpc.CallOption) (*GetPaymentResponse, error)
 	// Lists payments, newest first, in pages.
 	//
-	// Errors: INVALID_ARGUMENT policy.v1 PAGE_TOKEN_INVALID.
+	// Errors: INVALID_ARGUMENT FILTER_INVALID, policy.v1 PAGE_TOKEN_INVALID.
 	ListPayments(ctx context.Context, in *ListPaymentsRequest, opts ...grpc.CallOption) (*ListPaymentsResponse, error)
 	// Streams what happens to the payments of one customer, or of all, in the order in which it was written. The first
 	// response comes at once and carries only a resume_token; so does one every 15 seconds on a quiet stream. A stream
@@ -77,6 +97,36 @@ func (c *paymentServiceClient) Charge(ctx context.Context, in *ChargeRequest, op
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ChargeResponse)
 	err := c.cc.Invoke(ctx, PaymentService_Charge_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *paymentServiceClient) CapturePayment(ctx context.Context, in *CapturePaymentRequest, opts ...grpc.CallOption) (*CapturePaymentResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CapturePaymentResponse)
+	err := c.cc.Invoke(ctx, PaymentService_CapturePayment_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *paymentServiceClient) CancelPayment(ctx context.Context, in *CancelPaymentRequest, opts ...grpc.CallOption) (*CancelPaymentResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CancelPaymentResponse)
+	err := c.cc.Invoke(ctx, PaymentService_CancelPayment_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *paymentServiceClient) RefundPayment(ctx context.Context, in *RefundPaymentRequest, opts ...grpc.CallOption) (*RefundPaymentResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RefundPaymentResponse)
+	err := c.cc.Invoke(ctx, PaymentService_RefundPayment_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -142,20 +192,37 @@ type PaymentService_ProcessChargesClient = grpc.BidiStreamingClient[ProcessCharg
 // PaymentService moves money.
 type PaymentServiceServer interface {
 	// Charges a customer, once: the same caller with the same idempotency_key and the same content gets the first answer
-	// again, with the header "idempotency-replayed: true", and is charged no second time.
+	// again, with the header "idempotency-replayed: true", and is charged no second time. Keys are kept for at least 24
+	// hours. A decline is no error: the payment is FAILED and says why, and a repetition gets the same answer.
 	//
 	// Errors: NOT_FOUND CUSTOMER_NOT_FOUND; FAILED_PRECONDITION CUSTOMER_INACTIVE, IDEMPOTENCY_KEY_REUSED,
-	// BALANCE_OVERFLOW; INVALID_ARGUMENT CURRENCY_UNKNOWN; UNAVAILABLE policy.v1 UPSTREAM_UNAVAILABLE when auth.v1 does
-	// not answer, and policy.v1 OUTCOME_UNKNOWN when it is not known whether the charge was stored: repeat it with the
-	// same key.
+	// BALANCE_OVERFLOW; INVALID_ARGUMENT CURRENCY_UNKNOWN; ABORTED IDEMPOTENCY_KEY_IN_FLIGHT; RESOURCE_EXHAUSTED policy.v1
+	// OVERLOADED when too many charges wait to be written; UNAVAILABLE policy.v1 UPSTREAM_UNAVAILABLE when auth.v1 does not
+	// answer, PROCESSOR_UNAVAILABLE when the processor does not, and policy.v1 OUTCOME_UNKNOWN when it is not known whether
+	// the charge was stored: repeat it with the same key.
 	Charge(context.Context, *ChargeRequest) (*ChargeResponse, error)
+	// Captures what was authorized, or a part of it, as often as something is left. Safe to repeat with the same key.
+	//
+	// Errors: NOT_FOUND PAYMENT_NOT_FOUND; FAILED_PRECONDITION STATE_CONFLICT, AMOUNT_EXCEEDED, IDEMPOTENCY_KEY_REUSED,
+	// BALANCE_OVERFLOW; ABORTED IDEMPOTENCY_KEY_IN_FLIGHT; RESOURCE_EXHAUSTED and UNAVAILABLE as Charge.
+	CapturePayment(context.Context, *CapturePaymentRequest) (*CapturePaymentResponse, error)
+	// Releases what was authorized and has not been captured. Safe to repeat with the same key.
+	//
+	// Errors: NOT_FOUND PAYMENT_NOT_FOUND; FAILED_PRECONDITION STATE_CONFLICT, IDEMPOTENCY_KEY_REUSED; ABORTED
+	// IDEMPOTENCY_KEY_IN_FLIGHT; RESOURCE_EXHAUSTED and UNAVAILABLE as Charge.
+	CancelPayment(context.Context, *CancelPaymentRequest) (*CancelPaymentResponse, error)
+	// Gives back what was captured, or a part of it, as often as something is left. Safe to repeat with the same key.
+	//
+	// Errors: NOT_FOUND PAYMENT_NOT_FOUND; FAILED_PRECONDITION STATE_CONFLICT, AMOUNT_EXCEEDED, IDEMPOTENCY_KEY_REUSED,
+	// BALANCE_OVERFLOW; ABORTED IDEMPOTENCY_KEY_IN_FLIGHT; RESOURCE_EXHAUSTED and UNAVAILABLE as Charge.
+	RefundPayment(context.Context, *RefundPaymentRequest) (*RefundPaymentResponse, error)
 	// Returns a payment. Another person's payment is as good as missing.
 	//
 	// Errors: NOT_FOUND PAYMENT_NOT_FOUND.
 	GetPayment(context.Context, *GetPaymentRequest) (*GetPaymentResponse, error)
 	// Lists payments, newest first, in pages.
 	//
-	// Errors: INVALID_ARGUMENT policy.v1 PAGE_TOKEN_INVALID.
+	// Errors: INVALID_ARGUMENT FILTER_INVALID, policy.v1 PAGE_TOKEN_INVALID.
 	ListPayments(context.Context, *ListPaymentsRequest) (*ListPaymentsResponse, error)
 	// Streams what happens to the payments of one customer, or of all, in the order in which it was written. The first
 	// response comes at once and carries only a resume_token; so does one every 15 seconds on a quiet stream. A stream
@@ -184,6 +251,15 @@ type UnimplementedPaymentServiceServer struct{}
 
 func (UnimplementedPaymentServiceServer) Charge(context.Context, *ChargeRequest) (*ChargeResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Charge not implemented")
+}
+func (UnimplementedPaymentServiceServer) CapturePayment(context.Context, *CapturePaymentRequest) (*CapturePaymentResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CapturePayment not implemented")
+}
+func (UnimplementedPaymentServiceServer) CancelPayment(context.Context, *CancelPaymentRequest) (*CancelPaymentResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CancelPayment not implemented")
+}
+func (UnimplementedPaymentServiceServer) RefundPayment(context.Context, *RefundPaymentRequest) (*RefundPaymentResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RefundPayment not implemented")
 }
 func (UnimplementedPaymentServiceServer) GetPayment(context.Context, *GetPaymentRequest) (*GetPaymentResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetPayment not implemented")
@@ -232,6 +308,60 @@ func _PaymentService_Charge_Handler(srv interface{}, ctx context.Context, dec fu
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(PaymentServiceServer).Charge(ctx, req.(*ChargeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _PaymentService_CapturePayment_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CapturePaymentRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PaymentServiceServer).CapturePayment(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PaymentService_CapturePayment_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PaymentServiceServer).CapturePayment(ctx, req.(*CapturePaymentRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _PaymentService_CancelPayment_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CancelPaymentRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PaymentServiceServer).CancelPayment(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PaymentService_CancelPayment_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PaymentServiceServer).CancelPayment(ctx, req.(*CancelPaymentRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _PaymentService_RefundPayment_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RefundPaymentRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PaymentServiceServer).RefundPayment(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PaymentService_RefundPayment_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PaymentServiceServer).RefundPayment(ctx, req.(*RefundPaymentRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -300,6 +430,18 @@ var PaymentService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Charge",
 			Handler:    _PaymentService_Charge_Handler,
+		},
+		{
+			MethodName: "CapturePayment",
+			Handler:    _PaymentService_CapturePayment_Handler,
+		},
+		{
+			MethodName: "CancelPayment",
+			Handler:    _PaymentService_CancelPayment_Handler,
+		},
+		{
+			MethodName: "RefundPayment",
+			Handler:    _PaymentService_RefundPayment_Handler,
 		},
 		{
 			MethodName: "GetPayment",

@@ -28,8 +28,22 @@ type TransactionType int32
 const (
 	// Never sent.
 	TransactionType_TRANSACTION_TYPE_UNSPECIFIED TransactionType = 0
-	// A customer was charged.
+	// A customer was charged: authorized and captured in one.
 	TransactionType_TRANSACTION_TYPE_CHARGED TransactionType = 1
+	// An amount was held on the customer's account.
+	TransactionType_TRANSACTION_TYPE_AUTHORIZED TransactionType = 2
+	// A held amount, or a part of it, was captured.
+	TransactionType_TRANSACTION_TYPE_CAPTURED TransactionType = 3
+	// What was held and not captured was released because somebody asked for it.
+	TransactionType_TRANSACTION_TYPE_CANCELED TransactionType = 4
+	// What was held and not captured was released because its time was over.
+	TransactionType_TRANSACTION_TYPE_EXPIRED TransactionType = 5
+	// Captured money, or a part of it, was given back.
+	TransactionType_TRANSACTION_TYPE_REFUNDED TransactionType = 6
+	// The payment was declined.
+	TransactionType_TRANSACTION_TYPE_FAILED TransactionType = 7
+	// The processor was asked, and what becomes of it comes in another transaction.
+	TransactionType_TRANSACTION_TYPE_PROCESSING TransactionType = 8
 )
 
 // Enum value maps for TransactionType.
@@ -37,10 +51,24 @@ var (
 	TransactionType_name = map[int32]string{
 		0: "TRANSACTION_TYPE_UNSPECIFIED",
 		1: "TRANSACTION_TYPE_CHARGED",
+		2: "TRANSACTION_TYPE_AUTHORIZED",
+		3: "TRANSACTION_TYPE_CAPTURED",
+		4: "TRANSACTION_TYPE_CANCELED",
+		5: "TRANSACTION_TYPE_EXPIRED",
+		6: "TRANSACTION_TYPE_REFUNDED",
+		7: "TRANSACTION_TYPE_FAILED",
+		8: "TRANSACTION_TYPE_PROCESSING",
 	}
 	TransactionType_value = map[string]int32{
 		"TRANSACTION_TYPE_UNSPECIFIED": 0,
 		"TRANSACTION_TYPE_CHARGED":     1,
+		"TRANSACTION_TYPE_AUTHORIZED":  2,
+		"TRANSACTION_TYPE_CAPTURED":    3,
+		"TRANSACTION_TYPE_CANCELED":    4,
+		"TRANSACTION_TYPE_EXPIRED":     5,
+		"TRANSACTION_TYPE_REFUNDED":    6,
+		"TRANSACTION_TYPE_FAILED":      7,
+		"TRANSACTION_TYPE_PROCESSING":  8,
 	}
 )
 
@@ -79,7 +107,9 @@ type Transaction struct {
 	// The payment as it was right after.
 	Payment *Payment `protobuf:"bytes,2,opt,name=payment,proto3" json:"payment,omitempty"`
 	// When it was written, by the clock of the server.
-	Timestamp     *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=timestamp,proto3" json:"timestamp,omitempty"`
+	Timestamp *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=timestamp,proto3" json:"timestamp,omitempty"`
+	// How much it was about, in the minor unit of the currency: what was charged, held, captured, released or given back.
+	AmountCents   int64 `protobuf:"varint,4,opt,name=amount_cents,json=amountCents,proto3" json:"amount_cents,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -135,18 +165,33 @@ func (x *Transaction) GetTimestamp() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *Transaction) GetAmountCents() int64 {
+	if x != nil {
+		return x.AmountCents
+	}
+	return 0
+}
+
 var File_payments_v1_transaction_proto protoreflect.FileDescriptor
 
 const file_payments_v1_transaction_proto_rawDesc = "" +
 	"\n" +
-	"\x1dpayments/v1/transaction.proto\x12\vpayments.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19payments/v1/payment.proto\"\xa9\x01\n" +
+	"\x1dpayments/v1/transaction.proto\x12\vpayments.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19payments/v1/payment.proto\"\xcc\x01\n" +
 	"\vTransaction\x120\n" +
 	"\x04type\x18\x01 \x01(\x0e2\x1c.payments.v1.TransactionTypeR\x04type\x12.\n" +
 	"\apayment\x18\x02 \x01(\v2\x14.payments.v1.PaymentR\apayment\x128\n" +
-	"\ttimestamp\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\ttimestamp*Q\n" +
+	"\ttimestamp\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\ttimestamp\x12!\n" +
+	"\famount_cents\x18\x04 \x01(\x03R\vamountCents*\xab\x02\n" +
 	"\x0fTransactionType\x12 \n" +
 	"\x1cTRANSACTION_TYPE_UNSPECIFIED\x10\x00\x12\x1c\n" +
-	"\x18TRANSACTION_TYPE_CHARGED\x10\x01B\xb2\x01\n" +
+	"\x18TRANSACTION_TYPE_CHARGED\x10\x01\x12\x1f\n" +
+	"\x1bTRANSACTION_TYPE_AUTHORIZED\x10\x02\x12\x1d\n" +
+	"\x19TRANSACTION_TYPE_CAPTURED\x10\x03\x12\x1d\n" +
+	"\x19TRANSACTION_TYPE_CANCELED\x10\x04\x12\x1c\n" +
+	"\x18TRANSACTION_TYPE_EXPIRED\x10\x05\x12\x1d\n" +
+	"\x19TRANSACTION_TYPE_REFUNDED\x10\x06\x12\x1b\n" +
+	"\x17TRANSACTION_TYPE_FAILED\x10\a\x12\x1f\n" +
+	"\x1bTRANSACTION_TYPE_PROCESSING\x10\bB\xb2\x01\n" +
 	"\x0fcom.payments.v1B\x10TransactionProtoP\x01Z@github.com/concordat-dev/concordat/gen/go/payments/v1;paymentsv1\xa2\x02\x03PXX\xaa\x02\vPayments.V1\xca\x02\vPayments\\V1\xe2\x02\x17Payments\\V1\\GPBMetadata\xea\x02\fPayments::V1b\x06proto3"
 
 var (
