@@ -94,6 +94,16 @@ func (f *Fault) WithViolation(field, rule, text string) *Fault {
 	return c
 }
 
+// Under returns a copy whose violations are of fields below path: "legs[0]" becomes "operations[2].legs[0]" under
+// "operations[2]".
+func (f *Fault) Under(path string) *Fault {
+	c := f.clone()
+	for i := range c.violations {
+		c.violations[i].Field = path + "." + c.violations[i].Field
+	}
+	return c
+}
+
 // WithRetryAfter returns a copy that says how long to wait before asking again. Zero or less says nothing.
 func (f *Fault) WithRetryAfter(d time.Duration) *Fault {
 	c := f.clone()

@@ -184,3 +184,14 @@ func TestWhatIsValid(t *testing.T) {
 		})
 	}
 }
+
+func TestViolationsUnderAPath(t *testing.T) {
+	f := fault.New(fault.InvalidArgument, "UNBALANCED", "no").WithViolation("legs[0]", "r", "x").WithViolation("amount", "r", "y")
+	under := f.Under("operations[2]")
+	if got := under.Violations(); got[0].Field != "operations[2].legs[0]" || got[1].Field != "operations[2].amount" {
+		t.Errorf("violations %v", got)
+	}
+	if f.Violations()[0].Field != "legs[0]" {
+		t.Error("the original has changed")
+	}
+}

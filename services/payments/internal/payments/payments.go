@@ -24,48 +24,6 @@ const (
 	MaxPageSize     = 1000
 )
 
-// Store keeps payments, the ledger behind them and the keys they were made with. It is safe for concurrent use; calls of
-// Capture that come at the same time may be written together. Implementations pass storetest.Run.
-//
-// Beside what each method says, the methods return the error of ctx, and faults of the storage itself.
-type Store interface {
-	// Lookup returns the payment that was made with the key of the claim, and whether there is one. It returns
-	// ErrIdempotencyKeyReused if the key was used for other content.
-	Lookup(ctx context.Context, claim Claim) (Payment, bool, error)
-
-	// Capture claims the key and writes payment, entries, balances and the event in one transaction: all or nothing. Where
-	// the key is claimed already it writes nothing and returns the first payment with Replayed set. Of calls with equal
-	// claims at the same time one writes and the others replay.
-	//
-	// It returns ErrIdempotencyKeyReused if the key was used for other content, ErrBalanceOverflow if an account cannot
-	// take its entry, and an error if the posting is not balanced; then nothing was written.
-	Capture(ctx context.Context, claim Claim, posting Posting) (Receipt, error)
-
-	// Get returns a payment. It returns ErrPaymentNotFound if there is none.
-	Get(ctx context.Context, id ID) (Payment, error)
-
-	// List returns the payments that match, newest first: in the reverse of the order in which they were written. It
-	// returns ErrPageTokenInvalid if there is no payment query.After.
-	List(ctx context.Context, query Query) ([]Payment, error)
-
-	// Watch begins to follow the transactions of one customer, or of all where customer is empty: after the resume token,
-	// or from now on where that is empty. A token is good for the same customer only. It returns faults of the event log
-	// for a token that is not one or too old.
-	Watch(ctx context.Context, customer CustomerID, token string) (Feed, error)
-}
-
-// Feed is a place in the order in which transactions were written. Next is for one goroutine. It must be closed.
-type Feed interface {
-	// Next waits for the next transaction and returns it with the token to resume right after it. It returns the error of
-	// ctx, and may then be called again without losing anything; and faults of the event log, with the place to resume
-	// from, when no more comes.
-	Next(ctx context.Context) (Transaction, string, error)
-	// Position returns the token of the place up to which Next has returned everything.
-	Position() string
-	// Close ends the feed.
-	Close()
-}
-
 // Customers says who may be charged. It is safe for concurrent use.
 type Customers interface {
 	// Get returns a customer. It returns ErrCustomerNotFound if there is none, ErrUpstreamUnavailable if that cannot be
@@ -94,17 +52,23 @@ const (
 type Deps struct {
 	Store     Store
 	Customers Customers
+	Processor Processor
 	Clock     clock.Clock
 	// NewID returns a new UUIDv7 in its canonical form. It is safe for concurrent use.
 	NewID func() string
+	// AuthorizationExpiry is how long an authorization holds. Above zero.
+	AuthorizationExpiry time.Duration
 }
 
-// Service charges customers and shows payments. It is safe for concurrent use. Make it with NewService.
+// Service charges customers, keeps the ledger, and shows both. It is safe for concurrent use. Make it with NewService.
 type Service struct {
 	store     Store
 	customers Customers
+	processor Processor
 	clock     clock.Clock
 	newID     func() string
+	expiry    time.Duration
+	asked     asked
 }
 
 // NewService returns a Service, or an error that names what is missing.
@@ -116,8 +80,10 @@ func NewService(deps Deps) (*Service, error) {
 	}{
 		{"Store", deps.Store == nil},
 		{"Customers", deps.Customers == nil},
+		{"Processor", deps.Processor == nil},
 		{"Clock", deps.Clock == nil},
 		{"NewID", deps.NewID == nil},
+		{"AuthorizationExpiry", deps.AuthorizationExpiry <= 0},
 	} {
 		if d.missing {
 			problems = append(problems, fmt.Errorf("payments: %s is missing", d.name))
@@ -126,7 +92,10 @@ func NewService(deps Deps) (*Service, error) {
 	if len(problems) > 0 {
 		return nil, errors.Join(problems...)
 	}
-	return &Service{store: deps.Store, customers: deps.Customers, clock: deps.Clock, newID: deps.NewID}, nil
+	return &Service{
+		store: deps.Store, customers: deps.Customers, processor: deps.Processor, clock: deps.Clock, newID: deps.NewID,
+		expiry: deps.AuthorizationExpiry,
+	}, nil
 }
 
 // Viewer is on whose behalf a payment is looked at. The zero value sees nothing.
@@ -149,7 +118,7 @@ func (v Viewer) Sees(p Payment) bool {
 // Get returns a payment. It returns ErrPaymentNotFound if there is none or the viewer may not see it: the two cannot be
 // told apart.
 func (s *Service) Get(ctx context.Context, viewer Viewer, id ID) (Payment, error) {
-	p, err := s.store.Get(ctx, id)
+	p, err := s.store.Payment(ctx, id)
 	if err != nil {
 		return Payment{}, err
 	}
@@ -159,31 +128,11 @@ func (s *Service) Get(ctx context.Context, viewer Viewer, id ID) (Payment, error
 	return p, nil
 }
 
-// Query says which payments to list.
-type Query struct {
-	// Customer is whose payments to list. Empty means everybody's: whether the caller may ask for that was decided before.
-	Customer CustomerID
-	// After is the last payment of the page before. Empty means the first page.
-	After ID
-	// Limit is the most payments to return. Zero means DefaultPageSize; more than MaxPageSize means MaxPageSize.
-	Limit int
-}
-
-// Page is a part of a list.
-type Page struct {
-	Payments []Payment
-	// More says that there are payments after the last of this page.
-	More bool
-}
-
-// List returns payments, newest first. It returns ErrPageTokenInvalid if there is no payment query.After.
+// List returns payments, newest first.
 func (s *Service) List(ctx context.Context, query Query) (Page, error) {
-	if query.Limit <= 0 {
-		query.Limit = DefaultPageSize
-	}
-	limit := min(query.Limit, MaxPageSize)
+	limit := pageSize(query.Limit)
 	query.Limit = limit + 1 // one more says whether there is a next page
-	found, err := s.store.List(ctx, query)
+	found, err := s.store.Payments(ctx, query)
 	if err != nil {
 		return Page{}, err
 	}
@@ -198,9 +147,6 @@ func (s *Service) List(ctx context.Context, query Query) (Page, error) {
 func (s *Service) Watch(ctx context.Context, customer CustomerID, token string) (Feed, error) {
 	return s.store.Watch(ctx, customer, token)
 }
-
-// now returns the time to write down: as fine as a store keeps it, so that the first answer and a replay are equal.
-func (s *Service) now() time.Time { return s.clock.Now().UTC().Truncate(time.Microsecond) }
 
 // PolicyDomain is the domain of the faults whose reason is not of this service alone but of every request path.
 const PolicyDomain = "policy.v1"
@@ -220,9 +166,15 @@ var (
 	// ErrCurrencyUnknown: the currency is not an active ISO 4217 code with a minor unit. It has a violation on currency.
 	ErrCurrencyUnknown = fault.New(fault.InvalidArgument, "CURRENCY_UNKNOWN", "unknown currency").
 				WithViolation("currency", "currency.iso4217", "must be an active ISO 4217 code with a minor unit")
-	// ErrBalanceOverflow: an account's balance would leave the range of an int64.
-	ErrBalanceOverflow = fault.New(fault.FailedPrecondition, "BALANCE_OVERFLOW",
-		"the charge would take a balance out of range")
+	// ErrInFlight: a command with the same key, or a change of the same payment, is at work.
+	ErrInFlight = fault.New(fault.Aborted, "IDEMPOTENCY_KEY_IN_FLIGHT", "a request with the same key is at work").
+			WithRetryAfter(200 * time.Millisecond)
+	// ErrProcessorUnavailable: the processor has not said what became of the request.
+	ErrProcessorUnavailable = fault.New(fault.Unavailable, "PROCESSOR_UNAVAILABLE",
+		"the processor has not said what became of it: repeat the request with the same key")
+	// ErrOverloaded: too many commands wait to be written.
+	ErrOverloaded = fault.New(fault.ResourceExhausted, "OVERLOADED", "too many charges wait to be written").
+			WithDomain(PolicyDomain).WithRetryAfter(100 * time.Millisecond)
 	// ErrUpstreamUnavailable: the customer directory does not answer. Metadata: upstream.
 	ErrUpstreamUnavailable = fault.New(fault.Unavailable, "UPSTREAM_UNAVAILABLE",
 		"another service that the call needs does not answer").
@@ -241,7 +193,9 @@ func Faults() []*fault.Fault {
 		ErrCustomerInactive,
 		ErrIdempotencyKeyReused,
 		ErrCurrencyUnknown,
-		ErrBalanceOverflow,
+		ErrInFlight,
+		ErrProcessorUnavailable,
+		ErrOverloaded,
 		ErrUpstreamUnavailable,
 		ErrPageTokenInvalid,
 	}
