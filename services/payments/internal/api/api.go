@@ -1,4 +1,4 @@
-// Package api serves payments.v1.PaymentService. What the contract says of a call (who, how long, which values) was
+// Package api serves payments.v1. What the contract says of a call (who, how long, which values) was
 // enforced before a handler runs; a handler converts, asks the domain, and converts.
 package api
 
@@ -20,7 +20,7 @@ const (
 	scopeAdmin = "payments.admin"
 )
 
-// Server answers the calls of payments.v1.PaymentService.
+// Server answers the calls of payments.v1.
 type Server struct {
 	paymentsv1.UnimplementedPaymentServiceServer
 
@@ -37,8 +37,11 @@ func New(service *payments.Service, pageKey []byte, log *slog.Logger) *Server {
 	return &Server{payments: service, pages: seal.New(pageKey), log: log}
 }
 
-// Register adds the service to a gRPC server.
-func (s *Server) Register(r grpc.ServiceRegistrar) { paymentsv1.RegisterPaymentServiceServer(r, s) }
+// Register adds the services to a gRPC server.
+func (s *Server) Register(r grpc.ServiceRegistrar) {
+	paymentsv1.RegisterPaymentServiceServer(r, s)
+	paymentsv1.RegisterLedgerServiceServer(r, ledgerServer{Server: s})
+}
 
 // viewer returns on whose behalf a caller looks at payments.
 func viewer(caller identity.Caller) payments.Viewer {

@@ -2,11 +2,11 @@ package api
 
 import (
 	"context"
+	"strconv"
 	"strings"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
-	"google.golang.org/protobuf/types/known/timestamppb"
 
 	paymentsv1 "github.com/concordat-dev/concordat/gen/go/payments/v1"
 	"github.com/concordat-dev/concordat/kit/identity"
@@ -18,33 +18,82 @@ const replayedHeader = "idempotency-replayed"
 
 // Charge charges a customer.
 func (s *Server) Charge(ctx context.Context, req *paymentsv1.ChargeRequest) (*paymentsv1.ChargeResponse, error) {
-	receipt, err := s.charge(ctx, req)
+	outcome, err := s.charge(ctx, req)
 	if err != nil {
 		return nil, err
 	}
-	if receipt.Replayed {
-		// It fails only where headers are out already, and nothing has sent any.
-		_ = grpc.SetHeader(ctx, metadata.Pairs(replayedHeader, "true"))
-	}
-	return &paymentsv1.ChargeResponse{Payment: toProto(receipt.Payment)}, nil
+	return &paymentsv1.ChargeResponse{Payment: told(ctx, outcome)}, nil
 }
 
 // charge asks the domain for a charge, on behalf of the caller of ctx.
-func (s *Server) charge(ctx context.Context, req *paymentsv1.ChargeRequest) (payments.Receipt, error) {
+func (s *Server) charge(ctx context.Context, req *paymentsv1.ChargeRequest) (payments.Outcome, error) {
 	return s.payments.Charge(ctx, identity.From(ctx).Key(), req.GetIdempotencyKey(), payments.Charge{
-		Order:    payments.OrderID(req.GetOrderId()),
-		Customer: customerID(req.GetCustomerId()),
-		Amount:   req.GetAmountCents(),
-		Currency: req.GetCurrency(),
-		Metadata: req.GetMetadata(),
+		Order:         payments.OrderID(req.GetOrderId()),
+		Customer:      customerID(req.GetCustomerId()),
+		Amount:        req.GetAmountCents(),
+		Currency:      req.GetCurrency(),
+		Token:         req.GetPaymentToken(),
+		AuthorizeOnly: req.Capture != nil && !req.GetCapture(),
+		Metadata:      req.GetMetadata(),
 	})
+}
+
+// CapturePayment captures what was authorized.
+func (s *Server) CapturePayment(
+	ctx context.Context, req *paymentsv1.CapturePaymentRequest,
+) (*paymentsv1.CapturePaymentResponse, error) {
+	caller := identity.From(ctx)
+	outcome, err := s.payments.Capture(ctx, caller.Key(), req.GetIdempotencyKey(), viewer(caller),
+		paymentID(req.GetPaymentId()), req.GetAmountCents(), req.GetFinalCapture())
+	if err != nil {
+		return nil, err
+	}
+	return &paymentsv1.CapturePaymentResponse{Payment: told(ctx, outcome)}, nil
+}
+
+// CancelPayment releases what was authorized.
+func (s *Server) CancelPayment(
+	ctx context.Context, req *paymentsv1.CancelPaymentRequest,
+) (*paymentsv1.CancelPaymentResponse, error) {
+	caller := identity.From(ctx)
+	outcome, err := s.payments.Cancel(ctx, caller.Key(), req.GetIdempotencyKey(), viewer(caller), paymentID(req.GetPaymentId()))
+	if err != nil {
+		return nil, err
+	}
+	return &paymentsv1.CancelPaymentResponse{Payment: told(ctx, outcome)}, nil
+}
+
+// RefundPayment gives back what was captured.
+func (s *Server) RefundPayment(
+	ctx context.Context, req *paymentsv1.RefundPaymentRequest,
+) (*paymentsv1.RefundPaymentResponse, error) {
+	caller := identity.From(ctx)
+	outcome, err := s.payments.Refund(ctx, caller.Key(), req.GetIdempotencyKey(), viewer(caller),
+		paymentID(req.GetPaymentId()), req.GetAmountCents())
+	if err != nil {
+		return nil, err
+	}
+	return &paymentsv1.RefundPaymentResponse{Payment: told(ctx, outcome)}, nil
+}
+
+// told returns the payment of an outcome, and says in a header when it is that of an earlier call.
+func told(ctx context.Context, outcome payments.Outcome) *paymentsv1.Payment {
+	sayReplayed(ctx, outcome)
+	return toProto(outcome.Payment)
+}
+
+func sayReplayed(ctx context.Context, outcome payments.Outcome) {
+	if outcome.Replayed {
+		// It fails only where headers are out already, and nothing has sent any.
+		_ = grpc.SetHeader(ctx, metadata.Pairs(replayedHeader, "true"))
+	}
 }
 
 // GetPayment returns a payment.
 func (s *Server) GetPayment(
 	ctx context.Context, req *paymentsv1.GetPaymentRequest,
 ) (*paymentsv1.GetPaymentResponse, error) {
-	p, err := s.payments.Get(ctx, viewer(identity.From(ctx)), payments.ID(strings.ToLower(req.GetPaymentId())))
+	p, err := s.payments.Get(ctx, viewer(identity.From(ctx)), paymentID(req.GetPaymentId()))
 	if err != nil {
 		return nil, err
 	}
@@ -56,12 +105,16 @@ func (s *Server) ListPayments(
 	ctx context.Context, req *paymentsv1.ListPaymentsRequest,
 ) (*paymentsv1.ListPaymentsResponse, error) {
 	customer := customerID(req.GetCustomerId())
-	scope := pageScope(identity.From(ctx), customer)
-	after, err := s.openPage(scope, req.GetPageToken())
+	where, err := parseFilter(req.GetFilter())
 	if err != nil {
 		return nil, err
 	}
-	page, err := s.payments.List(ctx, payments.Query{Customer: customer, After: after, Limit: int(req.GetPageSize())})
+	scope := pageScope(ctx, paymentsv1.PaymentService_ListPayments_FullMethodName, string(customer), req.GetFilter())
+	before, err := s.openPage(scope, req.GetPageToken())
+	if err != nil {
+		return nil, err
+	}
+	page, err := s.payments.List(ctx, payments.Query{Customer: customer, Where: where, Before: before, Limit: int(req.GetPageSize())})
 	if err != nil {
 		return nil, err
 	}
@@ -70,49 +123,37 @@ func (s *Server) ListPayments(
 		resp.Payments[i] = toProto(p)
 	}
 	if page.More {
-		resp.NextPageToken = s.pages.Seal(scope, []byte(page.Payments[len(page.Payments)-1].ID))
+		resp.NextPageToken = s.sealPage(scope, page.Payments[len(page.Payments)-1].Number)
 	}
 	return resp, nil
 }
 
-// pageScope is what a page token is bound to: the method, the caller and the filter, none of which has a space in it.
-func pageScope(caller identity.Caller, customer payments.CustomerID) string {
-	return paymentsv1.PaymentService_ListPayments_FullMethodName + " " + caller.Key() + " " + string(customer)
+// pageScope is what a page token is bound to: the method, the caller and what is listed. Lengths keep the parts apart.
+func pageScope(ctx context.Context, method string, what ...string) string {
+	var scope strings.Builder
+	scope.WriteString(method)
+	for _, part := range append([]string{identity.From(ctx).Key()}, what...) {
+		scope.WriteString(" " + strconv.Itoa(len(part)) + ":" + part)
+	}
+	return scope.String()
 }
 
-// openPage returns the payment that a token comes after; an empty token stands for the beginning.
-func (s *Server) openPage(scope, token string) (payments.ID, error) {
+// openPage returns the number that a token stands for; an empty token stands for zero, the beginning.
+func (s *Server) openPage(scope, token string) (int64, error) {
 	if token == "" {
-		return "", nil
+		return 0, nil
 	}
-	id, err := s.pages.Open(scope, token)
+	text, err := s.pages.Open(scope, token)
 	if err != nil {
-		return "", payments.ErrPageTokenInvalid.Because(err)
+		return 0, payments.ErrPageTokenInvalid.Because(err)
 	}
-	return payments.ID(id), nil
+	number, err := strconv.ParseInt(string(text), 10, 64)
+	if err != nil {
+		return 0, payments.ErrPageTokenInvalid.Because(err)
+	}
+	return number, nil
 }
 
-// customerID returns the id in its canonical form; a UUID may come in capitals.
-func customerID(text string) payments.CustomerID { return payments.CustomerID(strings.ToLower(text)) }
-
-func toProto(p payments.Payment) *paymentsv1.Payment {
-	return &paymentsv1.Payment{
-		PaymentId:   string(p.ID),
-		OrderId:     string(p.Order),
-		CustomerId:  string(p.Customer),
-		AmountCents: p.Amount,
-		Currency:    string(p.Currency),
-		State:       stateToProto(p.State),
-		Metadata:    p.Metadata,
-		CreatedAt:   timestamppb.New(p.CreatedAt),
-	}
-}
-
-func stateToProto(s payments.State) paymentsv1.PaymentState {
-	switch s {
-	case payments.StateCaptured:
-		return paymentsv1.PaymentState_PAYMENT_STATE_CAPTURED
-	default:
-		return paymentsv1.PaymentState_PAYMENT_STATE_UNSPECIFIED
-	}
+func (s *Server) sealPage(scope string, number int64) string {
+	return s.pages.Seal(scope, strconv.AppendInt(nil, number, 10))
 }

@@ -166,11 +166,11 @@ func (s *Server) processCharge(
 	if err := server.Validate(ctx, req); err != nil {
 		return nil, false, err
 	}
-	receipt, err := s.charge(ctx, req)
+	outcome, err := s.charge(ctx, req)
 	if err != nil {
 		return nil, false, err
 	}
-	return toProto(receipt.Payment), receipt.Replayed, nil
+	return toProto(outcome.Payment), outcome.Replayed, nil
 }
 
 // errPanic stands for a panic that has been logged.

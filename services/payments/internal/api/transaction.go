@@ -2,7 +2,6 @@ package api
 
 import (
 	"google.golang.org/grpc"
-	"google.golang.org/protobuf/types/known/timestamppb"
 
 	paymentsv1 "github.com/concordat-dev/concordat/gen/go/payments/v1"
 	"github.com/concordat-dev/concordat/kit/server"
@@ -26,21 +25,4 @@ func (s *Server) WatchTransactions(
 		}
 		return stream.Send(resp)
 	})
-}
-
-func transactionToProto(t payments.Transaction) *paymentsv1.Transaction {
-	return &paymentsv1.Transaction{
-		Type:      transactionTypeToProto(t.Type),
-		Payment:   toProto(t.Payment),
-		Timestamp: timestamppb.New(t.At),
-	}
-}
-
-func transactionTypeToProto(t payments.TransactionType) paymentsv1.TransactionType {
-	switch t {
-	case payments.TransactionCharged:
-		return paymentsv1.TransactionType_TRANSACTION_TYPE_CHARGED
-	default:
-		return paymentsv1.TransactionType_TRANSACTION_TYPE_UNSPECIFIED
-	}
 }
