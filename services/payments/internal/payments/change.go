@@ -3,6 +3,7 @@ package payments
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"strconv"
 	"sync"
@@ -181,9 +182,14 @@ func (s *Service) changeRemotely(
 	return s.resolve(ctx, *begun.Open)
 }
 
+// errBelowZero is a mistake of the program: the contract has refused the amount.
+var errBelowZero = errors.New("an amount is below zero")
+
 // capturable returns how much can be captured of p when amount is asked for.
 func capturable(w *Work, p Payment, amount int64) (int64, error) {
 	switch {
+	case amount < 0:
+		return 0, errBelowZero
 	case p.Capturable == 0:
 		return 0, ledger.ErrStateConflict.With("state", string(p.State))
 	case !p.ExpiresAt.After(w.Now()):
@@ -200,6 +206,8 @@ func capturable(w *Work, p Payment, amount int64) (int64, error) {
 func refundable(p Payment, amount int64) (int64, error) {
 	left := p.Captured - p.Refunded
 	switch {
+	case amount < 0:
+		return 0, errBelowZero
 	case left == 0:
 		return 0, ledger.ErrStateConflict.With("state", string(p.State))
 	case amount > left:

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"hash"
 	"maps"
 	"slices"
@@ -48,6 +49,9 @@ func (s *Service) Charge(ctx context.Context, caller, key string, c Charge) (Out
 	currency, err := ParseCurrency(c.Currency)
 	if err != nil {
 		return Outcome{}, err
+	}
+	if c.Amount <= 0 {
+		return Outcome{}, fmt.Errorf("a charge of %d moves nothing", c.Amount) // the contract has refused it
 	}
 	claim := Claim{Key{caller, methodCharge, key}, c.digest()}
 	if err := s.mayPay(ctx, c.Customer); err != nil {
