@@ -161,7 +161,9 @@ func (s *Store) Verify(ctx context.Context) (payments.Proof, error) {
 		return payments.Proof{}, err
 	}
 	proof := payments.Proof{Transfers: int64(len(s.transfers))}
-	find := func(rule, row string) { proof.Findings = append(proof.Findings, payments.Finding{Rule: rule, Row: row}) }
+	find := func(rule, row string) {
+		proof.Findings = append(proof.Findings, payments.Finding{Rule: rule, Row: row})
+	}
 	var head ledger.Head
 	balance, held := make([]int64, len(s.accounts)), make([]int64, len(s.accounts))
 	for i := range s.transfers {
