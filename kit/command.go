@@ -18,7 +18,7 @@ type Command struct {
 // known to it; its name is of lower-case letters.
 func NewCommand[C any](name, description string, run func(context.Context, C, Deps) error) Command {
 	return Command{name: name, start: func(ctx context.Context, program settings.Program, args, environ []string, stdout, stderr io.Writer) int {
-		program.Description = program.Name + " " + name + " " + description
+		program.Command, program.Description = name, program.Name+" "+name+" "+description
 		return start(ctx, program, run, args, environ, stdout, stderr)
 	}}
 }

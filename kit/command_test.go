@@ -43,6 +43,10 @@ func TestACommandIsNamedByTheFirstArgumentAndKnowsTheSettingsOfItsProgram(t *tes
 	if code := c.start(t.Context(), program, nil, nil, &stdout, &stderr); code != 2 || !strings.Contains(stderr.String(), "--to") {
 		t.Errorf("without what is required it ended with %d: %s", code, &stderr)
 	}
+	stdout.Reset()
+	if code := c.start(t.Context(), program, []string{"--help"}, nil, &stdout, &stderr); code != 0 || !strings.Contains(stdout.String(), "Usage: users copy --to") {
+		t.Errorf("the help ended with %d and does not show how the command is called: %s", code, &stdout)
+	}
 	if text := describe(program, commands).Description; !strings.Contains(text, "users copy") {
 		t.Errorf("the help does not name the command: %s", text)
 	}

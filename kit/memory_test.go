@@ -36,3 +36,11 @@ func TestTheCollectorIsSetByWhatTheMachineHasUnlessItIsToldOtherwise(t *testing.
 		})
 	}
 }
+
+func TestTheSlackOfALargeHeapIsBounded(t *testing.T) {
+	for live, want := range map[uint64]int{0: 400, 1 << 20: 400, 6 << 20: 400, 12 << 20: 200, 24 << 20: 100, 1 << 30: 100} {
+		if got := percentFor(live); got != want {
+			t.Errorf("%d bytes in use: %d %%, want %d", live, got, want)
+		}
+	}
+}

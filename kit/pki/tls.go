@@ -9,6 +9,9 @@ import (
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 )
 
+// ErrIdentity: the certificate is signed by the CA, and its SPIFFE ID is not that of anybody who may come.
+var ErrIdentity = errors.New("the certificate is of nobody who may connect")
+
 // ServerTLS returns the configuration of a server: TLS 1.3, HTTP/2, and a client certificate that is signed by
 // the CA and has a SPIFFE ID of the trust domain. Each handshake uses the files as they are then. There is no
 // session resumption, so that no client gets in without showing its certificate.
@@ -30,8 +33,10 @@ func (i *Identity) serverTLS(m *material) *tls.Config {
 		ClientCAs:              m.roots,
 		SessionTicketsDisabled: true,
 		VerifyConnection: func(state tls.ConnectionState) error {
-			_, err := i.memberID(state.PeerCertificates[0]) // crypto/tls requires one
-			return err
+			if _, err := i.memberID(state.PeerCertificates[0]); err != nil { // crypto/tls requires one
+				return fmt.Errorf("%w: %w", ErrIdentity, err)
+			}
+			return nil
 		},
 	}
 }

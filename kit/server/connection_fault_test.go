@@ -15,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -69,7 +70,8 @@ func mint(t *testing.T, dir string, change func(*x509.Certificate)) tls.Certific
 
 func TestWhoGetsNoConnection(t *testing.T) {
 	dir, other := t.TempDir(), t.TempDir()
-	_, address := onPort(t, echo.Handlers{}, func(o *kittest.Options) { o.Dir = dir })
+	tt := collecting(t)
+	h, address := onPort(t, echo.Handlers{}, func(o *kittest.Options) { o.Dir, o.Telemetry = dir, tt.tele })
 	stranger, err := pki.NewDevelopment(other, "concordat", clock.System())
 	if err != nil {
 		t.Fatal(err)
@@ -78,31 +80,36 @@ func TestWhoGetsNoConnection(t *testing.T) {
 		t.Fatal(err)
 	}
 	with := func(certs ...tls.Certificate) *tls.Config {
-		return &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}, Certificates: certs}
+		c := &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}}
+		if len(certs) > 0 { // crypto/tls would keep back those that the server says it does not like
+			c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &certs[0], nil }
+		}
+		return c
 	}
 	named := func(host, path string) func(*x509.Certificate) {
 		return func(c *x509.Certificate) {
 			c.URIs = []*url.URL{{Scheme: "spiffe", Host: host, Path: path}}
 		}
 	}
+	want := map[string]float64{}
 	old := with(mint(t, dir, nil))
 	old.MaxVersion = tls.VersionTLS12
 	for name, tc := range map[string]struct {
 		config *tls.Config
-		in     bool
+		reason string // empty for who is let in
 	}{
-		"a good certificate":                 {with(mint(t, dir, nil)), true},
-		"no certificate":                     {with(), false},
-		"a certificate signed by itself":     {with(mint(t, "", nil)), false},
-		"a certificate of another authority": {with(mint(t, other, nil)), false},
-		"a certificate that has expired":     {with(mint(t, dir, func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) })), false},
-		"a certificate of the time to come":  {with(mint(t, dir, func(c *x509.Certificate) { c.NotBefore = time.Now().Add(time.Minute) })), false},
-		"a certificate for servers alone":    {with(mint(t, dir, func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth} })), false},
-		"an id of another trust domain":      {with(mint(t, dir, named("elsewhere", "/orders"))), false},
-		"an id that names nobody":            {with(mint(t, dir, named("concordat", ""))), false},
-		"no id":                              {with(mint(t, dir, func(c *x509.Certificate) { c.URIs, c.DNSNames = nil, []string{"orders"} })), false},
-		"TLS 1.2":                            {old, false},
-		"plaintext":                          {nil, false},
+		"a good certificate":                 {with(mint(t, dir, nil)), ""},
+		"no certificate":                     {with(), "no_certificate"},
+		"a certificate signed by itself":     {with(mint(t, "", nil)), "certificate_untrusted"},
+		"a certificate of another authority": {with(mint(t, other, nil)), "certificate_untrusted"},
+		"a certificate that has expired":     {with(mint(t, dir, func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) })), "certificate_expired"},
+		"a certificate of the time to come":  {with(mint(t, dir, func(c *x509.Certificate) { c.NotBefore = time.Now().Add(time.Minute) })), "certificate_expired"},
+		"a certificate for servers alone":    {with(mint(t, dir, func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth} })), "certificate_untrusted"},
+		"an id of another trust domain":      {with(mint(t, dir, named("elsewhere", "/orders"))), "identity"},
+		"an id that names nobody":            {with(mint(t, dir, named("concordat", ""))), "identity"},
+		"no id":                              {with(mint(t, dir, func(c *x509.Certificate) { c.URIs, c.DNSNames = nil, []string{"orders"} })), "certificate_untrusted"}, // the authority may sign for localhost alone
+		"TLS 1.2":                            {old, "tls_version"},
+		"plaintext":                          {nil, "plaintext"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			conn, err := net.Dial("tcp", address)
@@ -123,13 +130,23 @@ func TestWhoGetsNoConnection(t *testing.T) {
 			if err == nil {
 				_, err = io.ReadFull(conn, frame)
 			}
-			if in := err == nil && frame[3] == 0x04; in != tc.in {
-				t.Errorf("let in: %t (%v), want %t", in, err, tc.in)
+			if in := err == nil && frame[3] == 0x04; in != (tc.reason == "") {
+				t.Errorf("let in: %t (%v), refused for %q", in, err, tc.reason)
 			}
 			if timeout := net.Error(nil); errors.As(err, &timeout) && timeout.Timeout() {
 				t.Errorf("neither let in nor refused: %v", err)
 			}
+			if tc.reason != "" {
+				want[tc.reason]++
+			}
 		})
+	}
+	for reason, n := range want {
+		tt.until(refused(reason), n)
+	}
+	// One line for all of them, because they come within seconds, and who it was.
+	if line := logged(t, h, "connection refused"); !strings.Contains(line, "127.0.0.1") || strings.Count(h.Log.String(), "connection refused") != 1 {
+		t.Errorf("the log has %d lines, the first: %s", strings.Count(h.Log.String(), "connection refused"), line)
 	}
 }
 
@@ -159,7 +176,8 @@ func TestNoHandshakeIsResumed(t *testing.T) {
 }
 
 func TestAnAddressHasItsShareOfConnections(t *testing.T) {
-	h, address := onPort(t, echo.Handlers{}, func(o *kittest.Options) { o.ConnectionsPerAddress = 3 })
+	tt := collecting(t)
+	h, address := onPort(t, echo.Handlers{}, func(o *kittest.Options) { o.ConnectionsPerAddress, o.Telemetry = 3, tt.tele })
 	call := func(ctx context.Context, opts ...grpc.CallOption) error {
 		conn := h.AsService("orders")
 		defer conn.Close()
@@ -183,7 +201,10 @@ func TestAnAddressHasItsShareOfConnections(t *testing.T) {
 	if err := call(ctx, grpc.WaitForReady(true)); err != nil {
 		t.Fatalf("with one of three closed: %v", err)
 	}
-	logged(t, h, "too many connections from one address")
+	logged(t, h, `"reason":"too_many_of_address"`)
+	if n := tt.series()[refused("too_many_of_address")]; n == 0 {
+		t.Error("what was refused is not counted")
+	}
 }
 
 func TestThoseWhoConnectAndSayNothingHoldUpNobody(t *testing.T) {
@@ -221,7 +242,7 @@ func TestThoseWhoConnectAndSayNothingHoldUpNobody(t *testing.T) {
 			cut <- struct{}{}
 		}()
 	}
-	logged(t, h, "too many handshakes at once")
+	logged(t, h, `"reason":"too_many_handshakes"`)
 	if after := measure(); after > 3*before+50*time.Millisecond {
 		t.Errorf("p99 %s beside %d silent connections, %s without", after, many, before)
 	}

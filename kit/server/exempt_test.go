@@ -25,7 +25,7 @@ func TestACrowdOfHealthChecksIsNeverTurnedAway(t *testing.T) {
 		release := make(chan struct{})
 		var inside, over sync.WaitGroup
 		inside.Add(crowd)
-		run := limit(s).around(func(*call) error {
+		run := admit(s).around(func(*call) error {
 			inside.Done()
 			<-release
 			return nil

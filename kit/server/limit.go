@@ -20,18 +20,9 @@ var errRate = fault.New(fault.ResourceExhausted, "RATE_LIMITED", "too many calls
 // limit holds callers to the rates of the method, each by buckets of their own: by who they are or where they come from
 // once a call, by what they ask for on each message. Rates by a field count only messages that keep their rules: what is
 // refused anyway must not use up what somebody else is entitled to, nor the memory that counting takes.
-//
-// Then, where the server is to shed load, it lets in as many calls of the method as can be done in time (overload.go): unary ones alone, because a
-// stream costs what it carries and not that it is open, and never those of health and reflection, which have to answer when
-// nothing else does. And it holds each message to the method's size.
 func limit(s *Server) step {
 	byCall, byMessage := make(map[*policy.Method][]*buckets), make(map[*policy.Method][]*buckets)
-	admissions := make(map[*policy.Method]*admission)
-	shared := &processors{}
 	for _, m := range s.policies {
-		if s.cfg.ShedLoad && !m.Framework && !m.ClientStream && !m.ServerStream {
-			admissions[m] = newAdmission(s.cfg.Clock, shared)
-		}
 		for _, r := range m.Rates {
 			if r.Field == nil {
 				byCall[m] = append(byCall[m], newBuckets(r, maxBuckets))
@@ -55,23 +46,10 @@ func limit(s *Server) step {
 				if err := take(byCall[c.method], c, nil); err != nil {
 					return err
 				}
-				a := admissions[c.method]
-				if a == nil {
-					return next(c)
-				}
-				end, _ := c.Deadline() // every call has one by now
-				entered, ok := a.enter(end)
-				if !ok {
-					return errOverloaded
-				}
-				defer a.leave(entered)
 				return next(c)
 			}
 		},
 		message: func(c *call, m proto.Message) error {
-			if most := c.method.MaxRequestBytes; most < policy.MaxMessageBytes && proto.Size(m) > most {
-				return errTooLarge
-			}
 			all := byMessage[c.method]
 			if len(all) == 0 {
 				return nil

@@ -1,16 +1,13 @@
 package server
 
 import (
-	"log/slog"
 	"net"
 	"net/netip"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"google.golang.org/grpc/credentials"
 
-	"github.com/concordat-dev/concordat/kit/clock"
 	"github.com/concordat-dev/concordat/kit/pki"
 )
 
@@ -20,8 +17,6 @@ const (
 	// maxHandshakes is how many connections may be in their handshake at once, from all addresses together. A handshake
 	// takes milliseconds, so an honest one ends long before as many others have come.
 	maxHandshakes = 256
-	// tellEvery is how often the log says that connections are refused.
-	tellEvery = 10 * time.Second
 )
 
 // listener bounds what connections may take before they have shown a certificate: how many an address has open, and how
@@ -31,21 +26,18 @@ const (
 type listener struct {
 	net.Listener
 	perAddress int
-	log        *slog.Logger
-	clock      clock.Clock
+	refusals   *refusals
 
 	mu         sync.Mutex
 	open       map[netip.Prefix]int
 	handshakes []*conn // the oldest first
-	refused    int     // since the log was told
-	told       time.Time
 }
 
-func newListener(l net.Listener, perAddress int, log *slog.Logger, clk clock.Clock) *listener {
+func newListener(l net.Listener, perAddress int, r *refusals) *listener {
 	if perAddress == 0 {
 		perAddress = connectionsPerAddress
 	}
-	return &listener{Listener: l, perAddress: perAddress, log: log, clock: clk, open: make(map[netip.Prefix]int)}
+	return &listener{Listener: l, perAddress: perAddress, refusals: r, open: make(map[netip.Prefix]int)}
 }
 
 // Accept implements net.Listener.
@@ -67,8 +59,8 @@ func (l *listener) admit(raw net.Conn) *conn {
 	from := prefixOf(raw.RemoteAddr())
 	l.mu.Lock()
 	if l.perAddress > 0 && from.IsValid() && l.open[from] >= l.perAddress {
-		l.refuse("too many connections from one address", "address", from.String(), "limit", l.perAddress)
 		l.mu.Unlock()
+		l.refusals.add(refusedAddress, raw.RemoteAddr(), nil, "network", from.String(), "limit", l.perAddress)
 		return nil
 	}
 	c := &conn{Conn: raw, listener: l, from: from}
@@ -77,22 +69,14 @@ func (l *listener) admit(raw net.Conn) *conn {
 	var oldest *conn
 	if len(l.handshakes) > maxHandshakes {
 		oldest = l.handshakes[0]
-		l.refuse("too many handshakes at once: the oldest is cut", "address", oldest.from.String(), "limit", maxHandshakes)
+		oldest.cut.Store(true)
 	}
 	l.mu.Unlock()
 	if oldest != nil {
+		l.refusals.add(refusedHandshakes, oldest.RemoteAddr(), nil, "limit", maxHandshakes)
 		_ = oldest.Close()
 	}
 	return c
-}
-
-// refuse tells the log, now and then. The caller holds mu.
-func (l *listener) refuse(text string, attrs ...any) {
-	l.refused++
-	if now := l.clock.Now(); now.Sub(l.told) >= tellEvery {
-		l.log.Warn(text, append(attrs, "refused", l.refused)...)
-		l.told, l.refused = now, 0
-	}
 }
 
 // settled takes a connection from those that are in their handshake.
@@ -147,6 +131,7 @@ type conn struct {
 	listener *listener
 	from     netip.Prefix
 	gone     atomic.Bool
+	cut      atomic.Bool // it was refused already
 }
 
 // Close implements net.Conn.
@@ -157,18 +142,23 @@ func (c *conn) Close() error {
 	return c.Conn.Close()
 }
 
-// handshaker is transport credentials that tell the listener when a handshake is over, and the calls who is at the other end. It has an end: grpc-go sets the
-// deadline of grpc.ConnectionTimeout before.
+// handshaker is transport credentials that tell the listener when a handshake is over, and the calls who is at the other end. It
+// has an end: grpc-go sets the deadline of grpc.ConnectionTimeout before.
 type handshaker struct {
 	credentials.TransportCredentials
 	identity *pki.Identity
+	refusals *refusals
 }
 
 // ServerHandshake implements credentials.TransportCredentials.
 func (h handshaker) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
 	secure, info, err := h.TransportCredentials.ServerHandshake(raw)
-	if c, ok := raw.(*conn); ok {
+	c, ours := raw.(*conn)
+	if ours {
 		c.listener.settled(c)
+	}
+	if err != nil && !(ours && c.cut.Load()) {
+		h.refusals.add(refusalOf(err), raw.RemoteAddr(), err)
 	}
 	tls, ok := info.(credentials.TLSInfo)
 	if err != nil || !ok {
@@ -181,7 +171,7 @@ func (h handshaker) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInf
 
 // Clone implements credentials.TransportCredentials.
 func (h handshaker) Clone() credentials.TransportCredentials {
-	return handshaker{h.TransportCredentials.Clone(), h.identity}
+	return handshaker{h.TransportCredentials.Clone(), h.identity, h.refusals}
 }
 
 var _ net.Listener = (*listener)(nil)

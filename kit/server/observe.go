@@ -148,6 +148,11 @@ func (s *Server) observeMethods(ours []protoreflect.ServiceDescriptor) error {
 	if s.telemetry, err = t.Service(s.cfg.Identity.Name()); err != nil {
 		return fmt.Errorf("telemetry: %w", err)
 	}
+	s.refusals.count, err = s.telemetry.Counter("concordat_connections_refused_total",
+		"Connections that were refused before a call could come over them, by the reason.", "reason")
+	if err != nil {
+		return fmt.Errorf("telemetry: %w", err)
+	}
 	s.methods = make(map[string]observed, len(s.policies))
 	for full, p := range s.policies {
 		s.methods[full] = observed{p, s.telemetry.Method(telemetry.MethodConfig{

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -40,6 +41,14 @@ type told struct {
 
 func tell(t *testing.T, handlers echo.Handlers, options ...func(*telemetry.Config)) *told {
 	t.Helper()
+	tt := collecting(t, options...)
+	tt.Harness = kittest.Start(t, handlers.Register, func(o *kittest.Options) { o.Telemetry = tt.tele })
+	return tt
+}
+
+// collecting returns what a server that is started later can tell to.
+func collecting(t *testing.T, options ...func(*telemetry.Config)) *told {
+	t.Helper()
 	tt := &told{t: t, exporter: tracetest.NewInMemoryExporter()}
 	cfg := telemetry.Config{
 		Registry: prometheus.NewRegistry(), Log: slog.New(slog.DiscardHandler), Now: time.Now, Random: rand.Uint64, Exporter: kept{tt.exporter},
@@ -51,8 +60,24 @@ func tell(t *testing.T, handlers echo.Handlers, options ...func(*telemetry.Confi
 	if tt.tele, err = telemetry.New(t.Context(), cfg); err != nil {
 		t.Fatal(err)
 	}
-	tt.Harness = kittest.Start(t, handlers.Register, func(o *kittest.Options) { o.Telemetry = tt.tele })
 	return tt
+}
+
+// until waits for a series to have a value: what happens to a connection is counted when the server notices it.
+func (tt *told) until(series string, want float64) {
+	tt.t.Helper()
+	var got float64
+	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); runtime.Gosched() {
+		if got = tt.series()[series]; got == want {
+			return
+		}
+	}
+	tt.t.Errorf("%s is %v, want %v", series, got, want)
+}
+
+// refused returns the name of the series of connections that were refused.
+func refused(reason string) string {
+	return fmt.Sprintf("concordat_connections_refused_total{reason=%q,service=%q}", reason, "test")
 }
 
 // kept is an exporter that does not forget when it is shut down.

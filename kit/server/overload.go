@@ -10,6 +10,7 @@ import (
 
 	"github.com/concordat-dev/concordat/kit/clock"
 	"github.com/concordat-dev/concordat/kit/fault"
+	"github.com/concordat-dev/concordat/kit/policy"
 )
 
 // What the admission of calls goes by.
@@ -42,6 +43,34 @@ const (
 	// comeBack is when a refused caller may try again: bounds have moved by then.
 	comeBack = 500 * time.Millisecond
 )
+
+// admit, where the server is to shed load, lets in as many calls of the method as can be done in time: unary ones alone, because a
+// stream costs what it carries and not that it is open, and never those of health and reflection, which have to answer when
+// nothing else does.
+func admit(s *Server) step {
+	admissions := make(map[*policy.Method]*admission)
+	shared := &processors{}
+	for _, m := range s.policies {
+		if s.cfg.ShedLoad && !m.Framework && !m.ClientStream && !m.ServerStream {
+			admissions[m] = newAdmission(s.cfg.Clock, shared)
+		}
+	}
+	return step{name: "admit", around: func(next handler) handler {
+		return func(c *call) error {
+			a := admissions[c.method]
+			if a == nil {
+				return next(c)
+			}
+			end, _ := c.Deadline() // every call has one by now
+			entered, ok := a.enter(end)
+			if !ok {
+				return errOverloaded
+			}
+			defer a.leave(entered)
+			return next(c)
+		}
+	}}
+}
 
 var errOverloaded = fault.New(fault.ResourceExhausted, "OVERLOADED", "the server has too much to do").
 	WithDomain(fault.Domain).WithRetryAfter(comeBack)

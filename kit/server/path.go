@@ -79,6 +79,8 @@ func (s *Server) path() []step {
 		authenticate(s), // who is it
 		authorize(s),    // may they: a method without a policy is a no
 		limit(s),        // how often
+		receive(s),      // the message of a client that does not stream: of nobody else is one read
+		admit(s),        // not more than can be done in time
 		validate(s),     // does the request keep the contract's promises
 	}
 }

@@ -71,9 +71,43 @@ func TestEachMethodIsOpenToItsAudienceAlone(t *testing.T) {
 }
 
 func TestTheOrderOfThePathIsStated(t *testing.T) {
-	want := []string{"observe", "faults", "recover", "deadline", "authenticate", "authorize", "limit", "validate"}
+	want := []string{"observe", "faults", "recover", "deadline", "authenticate", "authorize", "limit", "receive", "admit", "validate"}
 	if got := server.Steps(); !slices.Equal(got, want) {
 		t.Errorf("path = %v, want %v", got, want)
+	}
+}
+
+// Whoever may not call is told so before anything of the message was read: it never comes here.
+func TestWhoMayNotCallNeedNotSendAMessage(t *testing.T) {
+	h := kittest.Start(t, echo.Handlers{}.Register)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	announce := func(method string) error {
+		s, err := h.Anonymous().NewStream(ctx, &grpc.StreamDesc{ClientStreams: true, ServerStreams: true}, method)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s.RecvMsg(echo.Message("", ""))
+	}
+	kittest.WantFault(t, announce(echo.Own), codes.Unauthenticated, "CREDENTIALS_MISSING")
+	kittest.WantFault(t, announce(echo.Service), codes.PermissionDenied, "CALLER_REFUSED")
+	for range 2 { // what the rate allows
+		if _, err := echo.Call(t, h.Anonymous(), echo.Limited, "", ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	kittest.WantFault(t, announce(echo.Limited), codes.ResourceExhausted, "RATE_LIMITED")
+}
+
+func TestAMethodWithAnIdempotencyKeyIsNotCalledWithoutOne(t *testing.T) {
+	h := kittest.Start(t, echo.Handlers{}.Register)
+	_, err := echo.Call(t, h.Anonymous(), echo.Keyed, "text", "")
+	f := kittest.WantFault(t, err, codes.InvalidArgument, "INVALID_REQUEST")
+	if v := f.Violations(); len(v) != 1 || v[0].Field != "owner" || v[0].Rule != "idempotency_key.required" {
+		t.Errorf("violations %v", v)
+	}
+	if _, err := echo.Call(t, h.Anonymous(), echo.Keyed, "text", "key"); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -52,7 +52,8 @@ func faults(*Server) step {
 	}
 }
 
-// unimplemented reports whether err is the answer of the stub that is generated for a method nobody wrote.
+// unimplemented reports whether err is the answer of the stub that is generated for a method nobody wrote. The text is that of
+// protoc-gen-go-grpc 1.6: TestAMethodThatNobodyWroteIsUnimplemented fails where it changes.
 func unimplemented(c *call, err error) bool {
 	st, ok := err.(interface{ GRPCStatus() *status.Status })
 	if !ok || c.method == nil || st.GRPCStatus().Code() != codes.Unimplemented {
@@ -102,7 +103,7 @@ var (
 )
 
 // deadline bounds the call: by the policy's timeout, and by what the caller has left less a margin (20 ms, or a quarter
-// where less than 80 ms is left). A client that does not stream has that long to send its message.
+// where less than 80 ms is left).
 func deadline(*Server) step {
 	return step{name: "deadline", around: func(next handler) handler {
 		return func(c *call) error {
@@ -118,11 +119,6 @@ func deadline(*Server) step {
 				limit = min(limit, left-min(margin, left/4))
 			}
 			c.until(now.Add(limit), errTimeout)
-			if !c.method.ClientStream {
-				if err := c.stream.await(); err != nil {
-					return err
-				}
-			}
 			return next(c)
 		}
 	}}
@@ -174,11 +170,35 @@ func authorize(s *Server) step {
 	}
 }
 
+// receive waits for the message of a client that does not stream. It comes after whoever may not call was turned away, and before
+// the call takes a place among those that are at work, so that who sends slowly holds nobody's.
+func receive(*Server) step {
+	return step{name: "receive", around: func(next handler) handler {
+		return func(c *call) error {
+			if !c.method.ClientStream {
+				if err := c.stream.await(); err != nil {
+					return err
+				}
+			}
+			return next(c)
+		}
+	}}
+}
+
 var errInvalid = fault.New(fault.InvalidArgument, "INVALID_REQUEST", "the request breaks the rules of its message").WithDomain(fault.Domain)
 
-// validate holds each message against the rules of its .proto.
+// validate holds each message against the rules of its .proto, and to having the key that the method's policy says it has. Of a
+// stream of rows the handler does that, because a row fails alone.
 func validate(s *Server) step {
-	return step{name: "validate", message: func(_ *call, m proto.Message) error { return s.validator.check(m) }}
+	return step{name: "validate", message: func(c *call, m proto.Message) error {
+		if err := s.validator.check(m); err != nil {
+			return err
+		}
+		if k := c.method.Key; k != nil && !c.method.ClientStream && k.Get(m.ProtoReflect()) == "" {
+			return errInvalid.WithViolation(k.Path, "idempotency_key.required", "must be set: it makes a repetition the same request")
+		}
+		return nil
+	}}
 }
 
 // serious reports whether a code means that something of ours is broken, and not that a caller erred.

@@ -82,7 +82,8 @@ func (s *serverStream) receive() (mem.BufferSlice, error) {
 		return nil, s.unread(err)
 	}
 	kind, size := s.header[0], binary.BigEndian.Uint32(s.header[1:])
-	if size > maxMessageBytes {
+	most := uint32(s.call.method.MaxRequestBytes)
+	if size > maxMessageBytes || kind == 0 && size > most { // what is compressed may be longer than what it stands for
 		return nil, errTooLarge
 	}
 	data, err := s.wire.Read(int(size))
@@ -93,7 +94,7 @@ func (s *serverStream) receive() (mem.BufferSlice, error) {
 	case 0:
 	case 1:
 		compressed := data
-		data, err = inflate(compressed, encoding.GetCompressor(s.wire.RecvCompress()))
+		data, err = inflate(compressed, encoding.GetCompressor(s.wire.RecvCompress()), int(most))
 		compressed.Free()
 	default:
 		data.Free()
@@ -108,8 +109,8 @@ func (s *serverStream) receive() (mem.BufferSlice, error) {
 	return data, nil
 }
 
-// inflate returns what was compressed, of maxMessageBytes at most.
-func inflate(data mem.BufferSlice, by encoding.Compressor) (mem.BufferSlice, error) {
+// inflate returns what was compressed, of most bytes at most.
+func inflate(data mem.BufferSlice, by encoding.Compressor, most int) (mem.BufferSlice, error) {
 	if by == nil {
 		return nil, errMalformed.Because(errors.New("the message is compressed, and the call does not say how"))
 	}
@@ -122,11 +123,11 @@ func inflate(data mem.BufferSlice, by encoding.Compressor) (mem.BufferSlice, err
 	if c, ok := plain.(io.Closer); ok {
 		defer c.Close()
 	}
-	out, err := mem.ReadAll(io.LimitReader(plain, maxMessageBytes+1), mem.DefaultBufferPool())
+	out, err := mem.ReadAll(io.LimitReader(plain, int64(most)+1), mem.DefaultBufferPool())
 	switch {
 	case err != nil:
 		err = errMalformed.Because(err)
-	case out.Len() > maxMessageBytes:
+	case out.Len() > most:
 		err = errTooLarge
 	default:
 		return out, nil

@@ -296,6 +296,7 @@ func TestWhatNeverReachesAHandlerIsRefusedAndLoggedAsTheCallersFault(t *testing.
 		"a message that is cut off": {echo.Public, message(false, hi)[:6], nil, codes.InvalidArgument, "MALFORMED_REQUEST", "MALFORMED_REQUEST"},
 		"a message of 5 MiB":        {echo.Public, append(declared, hi...), nil, codes.ResourceExhausted, "MESSAGE_TOO_LARGE", "MESSAGE_TOO_LARGE"},
 		"a message beyond the size of the method":        {echo.Packed, message(false, encoded(t, strings.Repeat("x", 1000))), nil, codes.ResourceExhausted, "MESSAGE_TOO_LARGE", "MESSAGE_TOO_LARGE"},
+		"one that is only announced":                     {echo.Packed, []byte{0, 0, 0, 0x03, 0xe9}, nil, codes.ResourceExhausted, "MESSAGE_TOO_LARGE", "MESSAGE_TOO_LARGE"},
 		"the same compressed":                            {echo.Packed, message(true, zipped(t, encoded(t, strings.Repeat("x", 1000)))), []string{"grpc-encoding", "gzip"}, codes.ResourceExhausted, "MESSAGE_TOO_LARGE", "MESSAGE_TOO_LARGE"},
 		"two messages":                                   {echo.Public, append(message(false, hi), message(false, hi)...), nil, codes.InvalidArgument, "MALFORMED_REQUEST", "MALFORMED_REQUEST"},
 		"a stream that is cut off in its second message": {echo.Chat, append(message(false, hi), message(false, hi)[:6]...), nil, codes.InvalidArgument, "MALFORMED_REQUEST", "MALFORMED_REQUEST"},

@@ -41,7 +41,7 @@ func newModel(p Program, cfg any, stdout io.Writer) (*model, error) {
 	}
 	m := &model{program: p, byEnv: make(map[string]*setting), environ: make(map[string]string)}
 	k, err := kong.New(cfg,
-		kong.Name(p.Name),
+		kong.Name(strings.TrimSuffix(p.Name+" "+p.Command, " ")),
 		kong.Description(p.Description),
 		kong.Writers(stdout, io.Discard),
 		kong.Exit(func(int) {}),

@@ -30,6 +30,9 @@ var ErrHelp = errors.New("help was printed")
 type Program struct {
 	// Name is the command, such as "users". In variables it is in capitals, with "_" for "-".
 	Name string
+	// Command is the one of the program's commands that the settings are for, such as "backup": the help has it in its usage.
+	// Empty means none.
+	Command string
 	// Description is what the program is, in a sentence or two; the help begins with it.
 	Description string
 	// Shared says that the program holds several services in one process. Settings that are embedded with the

@@ -14,21 +14,28 @@ type one struct {
 	inner   Querier
 	used    bool
 	refused bool
-	cancel  context.CancelFunc // closes rows that were left open
+	row     *sql.Row // what was read, to be closed if fn has not
+	rows    *sql.Rows
 }
 
 // run calls fn with o and returns its error, or that it did more than it may.
 func (o *one) run(fn func(q Querier) error) error {
-	defer func() {
-		if o.cancel != nil {
-			o.cancel()
-		}
-	}()
+	defer o.close()
 	err := fn(o)
 	if o.refused {
 		return errOnlyOne
 	}
 	return err
+}
+
+// close closes rows that were left open. A context that ends would do so too, at the price of a goroutine for each statement.
+func (o *one) close() {
+	if o.row != nil {
+		_ = o.row.Scan() // whether there is a row or not, and whether it was read or not, it is closed afterwards
+	}
+	if o.rows != nil {
+		_ = o.rows.Close()
+	}
 }
 
 // ExecContext refuses.
@@ -43,7 +50,10 @@ func (o *one) QueryContext(ctx context.Context, query string, args ...any) (*sql
 		o.refused = true
 		return nil, errOnlyOne
 	}
-	return o.inner.QueryContext(o.enter(ctx), query, args...)
+	o.used = true
+	rows, err := o.inner.QueryContext(ctx, query, args...)
+	o.rows = rows
+	return rows, err
 }
 
 // QueryRowContext runs the statement.
@@ -55,12 +65,7 @@ func (o *one) QueryRowContext(ctx context.Context, query string, args ...any) *s
 		cancel()
 		return o.inner.QueryRowContext(ctx, query, args...)
 	}
-	return o.inner.QueryRowContext(o.enter(ctx), query, args...)
-}
-
-// enter returns the context of the statement.
-func (o *one) enter(ctx context.Context) context.Context {
 	o.used = true
-	ctx, o.cancel = context.WithCancel(ctx)
-	return ctx
+	o.row = o.inner.QueryRowContext(ctx, query, args...)
+	return o.row
 }

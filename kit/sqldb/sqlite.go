@@ -42,8 +42,15 @@ func (s *embedded) name() string                           { return s.title }
 func (s *embedded) failed() <-chan struct{}                { return s.ended }
 func (s *embedded) listen(context.Context, string, func()) {} // nobody else has the database open
 func (s *embedded) notify([]string)                        {}
+
+// readOne waits for a reader as long as ctx allows; the statement has a context of its own, which need not end.
 func (s *embedded) readOne(ctx context.Context, fn func(Querier) error) error {
-	return classify(ctx, (&one{inner: s.readers}).run(fn))
+	conn, err := s.readers.Conn(ctx)
+	if err != nil {
+		return classify(ctx, fmt.Errorf("begin read: %w", err))
+	}
+	defer conn.Close()
+	return classify(ctx, (&one{inner: conn}).run(fn))
 }
 
 func (s *embedded) read(ctx context.Context, fn func(q Querier) error) error {

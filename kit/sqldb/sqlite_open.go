@@ -21,6 +21,9 @@ const (
 	// busyTimeout bounds the wait for a lock of the engine. The one writer and the lock on the directory leave
 	// nothing to wait for but the recovery after a crash.
 	busyTimeout = 5 * time.Second
+	// walPages is after how many pages the write-ahead log is copied into the database. Writes all over an index meet the same pages
+	// again; the later the copy, the fewer of them are copied twice.
+	walPages = 16384
 	// walLimit is the size, in bytes, that the write-ahead log is cut back to after a burst.
 	walLimit = 64 << 20
 )
@@ -56,7 +59,7 @@ func openFile(ctx context.Context, path string, opts Options) (*embedded, error)
 
 	writer, err := opts.pool(path, 1,
 		"cache_size(-8192)", // KiB, negative by the engine's convention
-		"journal_mode(WAL)", "synchronous(FULL)", "wal_autocheckpoint(4096)", fmt.Sprintf("journal_size_limit(%d)", walLimit))
+		"journal_mode(WAL)", "synchronous(FULL)", fmt.Sprintf("wal_autocheckpoint(%d)", walPages), fmt.Sprintf("journal_size_limit(%d)", walLimit))
 	if err != nil {
 		return nil, err
 	}

@@ -258,6 +258,8 @@ func saturation(l *layout) []*panel {
 			query{fmt.Sprintf("%s / %s", of(openFiles), of(maxFiles)), "{{job}} {{instance}}"}), third, height),
 		l.place(graph("Certificates", "How long they are still good.", "s",
 			query{fmt.Sprintf("%s{%s} - time()", certNotAfter, chosen), "{{service}} {{instance}}"}), third, height),
+		l.place(graph("Refused connections", "Before a call could come over them, by the reason.", "cps",
+			query{fmt.Sprintf("sum by (service, reason) (rate(%s{%s}[$__rate_interval]))", connRefused, chosen), "{{service}} {{reason}}"}), third, height),
 	}
 }
 

@@ -23,6 +23,8 @@ const (
 	dbQueue      = "concordat_sql_writers_waiting"
 	ready        = "concordat_ready"
 	certNotAfter = "concordat_certificate_not_after_seconds"
+	connRefused  = "concordat_connections_refused_total"
+	revHeard     = "concordat_revocations_heard_seconds"
 	cpuSeconds   = "process_cpu_seconds_total"
 	memoryBytes  = "process_resident_memory_bytes"
 	openFiles    = "process_open_fds"
@@ -74,6 +76,8 @@ func metrics() []metric {
 		{dbQueue, []string{"service", "db_name"}, "writes that wait for their turn"},
 		{ready, []string{"service"}, "1 where every check of the service passes, 0 where one fails"},
 		{certNotAfter, []string{"service"}, "when the certificate in use ends, in seconds since 1970"},
+		{connRefused, []string{"service", "reason"}, "connections that were refused before a call could come over them"},
+		{revHeard, []string{"service"}, "when the feed of revoked access tokens last said something, in seconds since 1970; 0 for never"},
 		{cpuSeconds, nil, "processor time of the process, in seconds"},
 		{memoryBytes, nil, "memory of the process, in bytes"},
 		{openFiles, nil, "open file descriptors of the process"},

@@ -347,8 +347,11 @@ type BatchGetUsersResponse struct {
 	Users []*User `protobuf:"bytes,1,rep,name=users,proto3" json:"users,omitempty"`
 	// The ids of the request that no user has, in the order in which they were asked for.
 	MissingUserIds []string `protobuf:"bytes,2,rep,name=missing_user_ids,json=missingUserIds,proto3" json:"missing_user_ids,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// The ids of the users who are there and for whom this message, of at most 4 MiB, had no room, in the order in which they
+	// were asked for: ask for them again. Empty unless users are unusually large: 50 of any size have room.
+	RemainingUserIds []string `protobuf:"bytes,3,rep,name=remaining_user_ids,json=remainingUserIds,proto3" json:"remaining_user_ids,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *BatchGetUsersResponse) Reset() {
@@ -391,6 +394,13 @@ func (x *BatchGetUsersResponse) GetUsers() []*User {
 func (x *BatchGetUsersResponse) GetMissingUserIds() []string {
 	if x != nil {
 		return x.MissingUserIds
+	}
+	return nil
+}
+
+func (x *BatchGetUsersResponse) GetRemainingUserIds() []string {
+	if x != nil {
+		return x.RemainingUserIds
 	}
 	return nil
 }
@@ -1149,9 +1159,10 @@ type ListUsersResponse struct {
 	Users []*User `protobuf:"bytes,1,rep,name=users,proto3" json:"users,omitempty"`
 	// What to send as page_token for the next page. Empty when there are no more pages.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
-	// How many users match, as it was when the first page was read. Exact up to 10,000.
+	// How many users match, as it was when the first page was read. Exact up to 10,000, but for a filter that no index serves:
+	// where there are more than a million users, or another such count is under way, it is estimated however few match.
 	TotalSize int32 `protobuf:"varint,3,opt,name=total_size,json=totalSize,proto3" json:"total_size,omitempty"`
-	// Whether total_size is an estimate, because there are more than 10,000.
+	// Whether total_size is an estimate, because more than 10,000 match, or because there are too many users to look at.
 	TotalSizeEstimated bool `protobuf:"varint,4,opt,name=total_size_estimated,json=totalSizeEstimated,proto3" json:"total_size_estimated,omitempty"`
 	unknownFields      protoimpl.UnknownFields
 	sizeCache          protoimpl.SizeCache
@@ -1762,10 +1773,11 @@ const file_users_v1_user_service_proto_rawDesc = "" +
 	"\x0fGetUserResponse\x12\"\n" +
 	"\x04user\x18\x01 \x01(\v2\x0e.users.v1.UserR\x04user\"I\n" +
 	"\x14BatchGetUsersRequest\x121\n" +
-	"\buser_ids\x18\x01 \x03(\tB\x16\xbaH\x13\x92\x01\x10\b\x01\x10\xe8\a\x18\x01\"\ar\x05\x18$\xb0\x01\x01R\auserIds\"g\n" +
+	"\buser_ids\x18\x01 \x03(\tB\x16\xbaH\x13\x92\x01\x10\b\x01\x10\xe8\a\x18\x01\"\ar\x05\x18$\xb0\x01\x01R\auserIds\"\x95\x01\n" +
 	"\x15BatchGetUsersResponse\x12$\n" +
 	"\x05users\x18\x01 \x03(\v2\x0e.users.v1.UserR\x05users\x12(\n" +
-	"\x10missing_user_ids\x18\x02 \x03(\tR\x0emissingUserIds\"\xae\x03\n" +
+	"\x10missing_user_ids\x18\x02 \x03(\tR\x0emissingUserIds\x12,\n" +
+	"\x12remaining_user_ids\x18\x03 \x03(\tR\x10remainingUserIds\"\xae\x03\n" +
 	"\x11UpdateUserRequest\x12k\n" +
 	"\x04user\x18\x01 \x01(\v2\x0e.users.v1.UserBG\xbaHD\xba\x01>\n" +
 	"\x13update_user.user_id\x12\x13user_id is required\x1a\x12this.user_id != ''\xc8\x01\x01R\x04user\x12\xdb\x01\n" +

@@ -49,7 +49,8 @@ type UserServiceClient interface {
 	//
 	// Errors: NOT_FOUND USER_NOT_FOUND.
 	GetUser(ctx context.Context, in *GetUserRequest, opts ...grpc.CallOption) (*GetUserResponse, error)
-	// Returns users by their ids, in the order of the ids, and the ids that nobody has. Deleted users are included.
+	// Returns users by their ids, in the order of the ids, and the ids that nobody has. Deleted users are included. Where the
+	// users are too large for one message it says which ones to ask for again.
 	BatchGetUsers(ctx context.Context, in *BatchGetUsersRequest, opts ...grpc.CallOption) (*BatchGetUsersResponse, error)
 	// Changes the fields of a user that the mask names (AIP-134). Safe to repeat with the same request_id.
 	//
@@ -298,7 +299,8 @@ type UserServiceServer interface {
 	//
 	// Errors: NOT_FOUND USER_NOT_FOUND.
 	GetUser(context.Context, *GetUserRequest) (*GetUserResponse, error)
-	// Returns users by their ids, in the order of the ids, and the ids that nobody has. Deleted users are included.
+	// Returns users by their ids, in the order of the ids, and the ids that nobody has. Deleted users are included. Where the
+	// users are too large for one message it says which ones to ask for again.
 	BatchGetUsers(context.Context, *BatchGetUsersRequest) (*BatchGetUsersResponse, error)
 	// Changes the fields of a user that the mask names (AIP-134). Safe to repeat with the same request_id.
 	//

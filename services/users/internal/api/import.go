@@ -21,7 +21,7 @@ import (
 
 const (
 	// importBatch is the most rows that one transaction stores, and the most that wait for it.
-	importBatch = 500
+	importBatch = 1000
 	// importBytes is how much of rows an import holds in memory, by their size on the wire. One row that is larger than that is held
 	// alone.
 	importBytes = 4 << 20

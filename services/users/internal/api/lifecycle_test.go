@@ -2,7 +2,9 @@ package api_test
 
 import (
 	"errors"
+	"fmt"
 	"io"
+	"strings"
 	"testing"
 	"time"
 
@@ -290,6 +292,56 @@ func TestABatchIsInTheOrderOfItsIDs(t *testing.T) {
 		_, err := c.BatchGetUsers(timeout(t), &usersv1.BatchGetUsersRequest{UserIds: ids})
 		if f := kittest.WantFault(t, err, codes.InvalidArgument, "INVALID_REQUEST"); len(f.Violations()) == 0 {
 			t.Errorf("%s: no violation", name)
+		}
+	}
+}
+
+// largest makes of a request one for a user as large as users are.
+func largest(req *usersv1.CreateUserRequest) *usersv1.CreateUserRequest {
+	wide := func(n int) string { return strings.Repeat("𝄞", n) }
+	req.DisplayName, req.FirstName, req.LastName = wide(100), wide(100), wide(100)
+	req.Address = &usersv1.Address{
+		CountryCode: "CH", Lines: []string{wide(200), wide(200), wide(200), wide(200), wide(200)},
+		Locality: wide(100), AdministrativeArea: wide(100), PostalCode: wide(20),
+	}
+	req.Labels = make(map[string]string, 64)
+	for n := range 64 {
+		req.Labels[fmt.Sprintf("l%s%02d", strings.Repeat("a", 60), n)] = wide(255)
+	}
+	return req
+}
+
+func TestABatchOfTheLargestUsersIsAnsweredInParts(t *testing.T) {
+	t.Parallel()
+	c := admin(start(t))
+	const count = 57
+	ids := []string{request(count).GetUserId()} // nobody's
+	for n := range count {
+		create(t, c, largest(request(n)))
+		ids = append(ids, request(n).GetUserId())
+	}
+	var got []string
+	for parts := 1; len(ids) > 0; parts++ {
+		resp, err := c.BatchGetUsers(timeout(t), &usersv1.BatchGetUsersRequest{UserIds: ids})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := len(resp.GetUsers()); n < min(50, len(ids)-len(resp.GetMissingUserIds())) {
+			t.Fatalf("%d of %d users had room", n, len(ids))
+		}
+		for _, u := range resp.GetUsers() {
+			got = append(got, u.GetUserId())
+		}
+		if wantMissing := 2 - min(parts, 2); len(resp.GetMissingUserIds()) != wantMissing {
+			t.Errorf("part %d: missing %q", parts, resp.GetMissingUserIds())
+		}
+		if ids = resp.GetRemainingUserIds(); parts == 1 && len(ids) == 0 {
+			t.Error("all had room: the users of this test are too small")
+		}
+	}
+	for n := range count {
+		if len(got) != count || got[n] != request(n).GetUserId() {
+			t.Fatalf("the parts together have %q", got)
 		}
 	}
 }

@@ -4,10 +4,12 @@ import (
 	"context"
 	"time"
 
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	usersv1 "github.com/concordat-dev/concordat/gen/go/users/v1"
 	"github.com/concordat-dev/concordat/kit/identity"
+	"github.com/concordat-dev/concordat/kit/policy"
 	"github.com/concordat-dev/concordat/services/users/internal/users"
 )
 
@@ -29,7 +31,14 @@ func (s *Server) GetUser(ctx context.Context, req *usersv1.GetUserRequest) (*use
 	return &usersv1.GetUserResponse{User: toProto(u)}, nil
 }
 
-// BatchGetUsers returns users by their ids.
+const (
+	// maxBatchBytes is how much of an answer the users of a batch take: what is left of the limit of a message has room for 1,000 ids.
+	maxBatchBytes = policy.MaxMessageBytes - 128<<10
+	// fieldBytes is what a message takes in another one beside its own size, at most.
+	fieldBytes = 6
+)
+
+// BatchGetUsers returns users by their ids, as many as there is room for.
 func (s *Server) BatchGetUsers(ctx context.Context, req *usersv1.BatchGetUsersRequest) (*usersv1.BatchGetUsersResponse, error) {
 	ids := make([]users.ID, len(req.GetUserIds()))
 	for i, id := range req.GetUserIds() {
@@ -39,9 +48,17 @@ func (s *Server) BatchGetUsers(ctx context.Context, req *usersv1.BatchGetUsersRe
 	if err != nil {
 		return nil, err
 	}
-	resp := &usersv1.BatchGetUsersResponse{Users: make([]*usersv1.User, len(found))}
+	resp := &usersv1.BatchGetUsersResponse{Users: make([]*usersv1.User, 0, len(found))}
+	size := 0
 	for i, u := range found {
-		resp.Users[i] = toProto(u)
+		msg := toProto(u)
+		if size += proto.Size(msg) + fieldBytes; size > maxBatchBytes {
+			for _, left := range found[i:] {
+				resp.RemainingUserIds = append(resp.RemainingUserIds, string(left.ID))
+			}
+			break
+		}
+		resp.Users = append(resp.Users, msg)
 	}
 	for _, id := range missing {
 		resp.MissingUserIds = append(resp.MissingUserIds, string(id))

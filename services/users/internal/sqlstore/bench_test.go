@@ -143,3 +143,25 @@ func measure(b *testing.B, s *Store, q users.Query) (pages []time.Duration, coun
 	slices.Sort(pages)
 	return pages, counting
 }
+
+// BenchmarkGet reads users at random, in as many goroutines as there are processors: -bench Get.
+func BenchmarkGet(b *testing.B) {
+	const count = 100_000
+	for name, options := range engines {
+		b.Run(name, func(b *testing.B) {
+			s, _ := running(b, options(b))
+			fill(b, s, 0, count)
+			b.ReportAllocs()
+			b.ResetTimer()
+			b.RunParallel(func(pb *testing.PB) {
+				ctx, cancel := context.WithTimeout(b.Context(), time.Hour)
+				defer cancel()
+				for pb.Next() {
+					if _, err := s.Get(ctx, newDraft(rand.IntN(count)).User.ID); err != nil {
+						b.Error(err)
+					}
+				}
+			})
+		})
+	}
+}

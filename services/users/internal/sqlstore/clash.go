@@ -2,6 +2,7 @@ package sqlstore
 
 import (
 	"context"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 
@@ -11,7 +12,7 @@ import (
 
 // obstacles are the users who are in the way of drafts.
 type obstacles struct {
-	claims map[[2]string]claimed
+	claims map[string]claimed // by requestOf
 	ids    map[users.ID]bool
 	emails map[string]bool
 }
@@ -24,7 +25,7 @@ type claimed struct {
 
 // outcome returns what becomes of a draft that was refused, and whether something is in its way at all.
 func (o obstacles) outcome(d users.Draft) (users.Outcome, bool) {
-	if c, ok := o.claims[claimKey(d.Claim)]; ok {
+	if c, ok := o.claims[string(requestOf(d.Claim))]; ok {
 		if err := (claim{digest: c.digest}).answers(d.Claim.Digest); err != nil {
 			return users.Outcome{Err: err}, true
 		}
@@ -41,15 +42,16 @@ func (o obstacles) outcome(d users.Draft) (users.Outcome, bool) {
 
 // lookUp finds what is in the way of drafts.
 func (b *batch) lookUp(ctx context.Context, open []int) (obstacles, error) {
-	o := obstacles{claims: make(map[[2]string]claimed), ids: make(map[users.ID]bool), emails: make(map[string]bool)}
-	var requests, callers, ids, emails []string
+	o := obstacles{claims: make(map[string]claimed), ids: make(map[users.ID]bool), emails: make(map[string]bool)}
+	var requests [][]byte
+	var ids, emails []string
 	for _, i := range open {
 		d := b.drafts[i]
-		requests, callers = append(requests, d.Claim.RequestID), append(callers, d.Claim.Caller)
+		requests = append(requests, requestOf(d.Claim))
 		ids, emails = append(ids, string(d.User.ID)), append(emails, d.User.Email.Key)
 	}
 	engine := b.store.db.Engine()
-	query, args, err := lookUpClaims(engine, requests, callers)
+	query, args, err := lookUpClaims(engine, requests)
 	if err != nil {
 		return o, err
 	}
@@ -59,12 +61,12 @@ func (b *batch) lookUp(ctx context.Context, open []int) (obstacles, error) {
 	}
 	defer rows.Close()
 	for rows.Next() {
-		var request, caller string
+		var request []byte
 		var c claimed
-		if c.user, err = scanUser(rows, &request, &caller, &c.digest); err != nil {
+		if c.user, err = scanUser(rows, &request, &c.digest); err != nil {
 			return o, fmt.Errorf("by request: %w", err)
 		}
-		o.claims[[2]string{request, caller}] = c
+		o.claims[string(request)] = c
 	}
 	if err := rows.Err(); err != nil {
 		return o, fmt.Errorf("by request: %w", err)
@@ -79,19 +81,17 @@ func (b *batch) lookUp(ctx context.Context, open []int) (obstacles, error) {
 }
 
 // lookUpClaims returns the query for the users whom requests have made.
-func lookUpClaims(engine sqldb.Engine, requests, callers []string) (string, []any, error) {
-	query := `SELECT ` + userColumns + `, u.request_id, u.created_by, u.request_digest FROM `
+func lookUpClaims(engine sqldb.Engine, requests [][]byte) (string, []any, error) {
+	query := `SELECT ` + userColumns + `, u.request, u.request_digest FROM `
 	if engine == sqldb.PostgreSQL {
-		return query + `unnest($1::text[], $2::text[]) AS asked(request_id, created_by)
-JOIN users u ON u.request_id = asked.request_id::uuid AND u.created_by = asked.created_by`, []any{requests, callers}, nil
+		return query + `unnest($1::bytea[]) AS asked(request) JOIN users u ON u.request = asked.request`, []any{requests}, nil
 	}
-	pairs := make([][2]string, len(requests))
-	for i := range pairs {
-		pairs[i] = [2]string{requests[i], callers[i]}
+	texts := make([]string, len(requests))
+	for i, r := range requests {
+		texts[i] = hex.EncodeToString(r)
 	}
-	text, err := json.Marshal(pairs)
-	return query + `json_each($1) AS asked
-CROSS JOIN users u ON u.request_id = asked.value ->> 0 AND u.created_by = asked.value ->> 1`, []any{string(text)}, err
+	text, err := json.Marshal(texts)
+	return query + `json_each($1) AS asked CROSS JOIN users u ON u.request = unhex(asked.value)`, []any{string(text)}, err
 }
 
 // lookUpTexts calls found with those of the texts that a column of users has.

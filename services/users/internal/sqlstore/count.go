@@ -14,8 +14,14 @@ import (
 )
 
 const (
-	// sampled is about how many rows an estimate looks at.
-	sampled = 1000
+	// sampled is about how many rows an estimate looks at. On SQLite they are taken from so many places, spread evenly: what follows a
+	// row is read with it, and what is far away costs a page.
+	sampled       = 1000
+	sampledPlaces = 100
+	// maxScanned is about how many users there are at most where a count that no index serves looks at all of them.
+	maxScanned = 1_000_000
+	// surelyMany is an estimate that no fewer than CountExactly users have, so that nobody needs to count them.
+	surelyMany = 4 * users.CountExactly
 	// estimateFor is how long an estimate is good for.
 	estimateFor = 10 * time.Second
 	// maxEstimates is how many estimates are remembered.
@@ -24,8 +30,9 @@ const (
 
 // Count returns how many users a selection has; see users.Store.
 //
-// It counts by an index where the filter names one, and by the rows where there are few; more than maxExamined of them are too
-// many to count for a page, so that it estimates: a filter without an index in a large store is estimated however few match.
+// It counts by an index where the filter names one, else it looks at all users unless a sample says that surely too many match. That
+// takes a second for a million of them, so it is done one at a time, and not at all where there are more: then it estimates, however
+// few match.
 func (s *Store) Count(ctx context.Context, sel users.Selection) (users.Count, error) {
 	st := s.statement().selection(sel)
 	key := fmt.Sprintf("%s %q", st, st.args)
@@ -33,10 +40,14 @@ func (s *Store) Count(ctx context.Context, sel users.Selection) (users.Count, er
 		return c, nil
 	}
 	var c users.Count
+	var open bool
 	err := s.db.Read(ctx, func(q sqldb.Querier) (err error) {
-		c, err = s.count(ctx, q, sel)
+		c, open, err = s.count(ctx, q, sel)
 		return err
 	})
+	if err == nil && open {
+		c, err = s.countAll(ctx, sel, c)
+	}
 	if err != nil {
 		return users.Count{}, fmt.Errorf("count users: %w", err)
 	}
@@ -46,7 +57,8 @@ func (s *Store) Count(ctx context.Context, sel users.Selection) (users.Count, er
 	return c, nil
 }
 
-func (s *Store) count(ctx context.Context, q sqldb.Querier, sel users.Selection) (users.Count, error) {
+// count counts by an index or estimates. It says whether the estimate is open: all users may be looked at to know.
+func (s *Store) count(ctx context.Context, q sqldb.Querier, sel users.Selection) (c users.Count, open bool, err error) {
 	parts := conjuncts(sel.Filter)
 	ways := sources(parts, nil)
 	if len(parts) == 0 {
@@ -58,7 +70,7 @@ func (s *Store) count(ctx context.Context, q sqldb.Querier, sel users.Selection)
 		if len(way.parts) == len(parts) && way.counted != nil {
 			n, all, err := s.countEntries(ctx, q, way, sel.ShowDeleted)
 			if err != nil || all && n <= users.CountExactly {
-				return users.Count{N: n}, err
+				return users.Count{N: n}, false, err
 			}
 			least = max(least, n)
 			continue
@@ -68,30 +80,36 @@ func (s *Store) count(ctx context.Context, q sqldb.Querier, sel users.Selection)
 		}
 		n, err := s.probe(ctx, q, way, users.CountExactly+1)
 		if err != nil {
-			return users.Count{}, err
+			return users.Count{}, false, err
 		}
 		if n <= users.CountExactly {
 			rest := users.Selection{Filter: without(parts, way.parts), ShowDeleted: sel.ShowDeleted}
 			n, err = s.countRows(ctx, q, rest, func(st *statement) { way.with(st, users.CountExactly).write("SELECT count(*)").usersOf("few") })
-			return users.Count{N: n}, err
+			return users.Count{N: n}, false, err
 		}
 	}
-	small := least == 0
-	if small {
-		var err error
-		if small, err = s.small(ctx, q); err != nil {
-			return users.Count{}, err
-		}
+	n, rows, err := s.estimate(ctx, q, sel)
+	open = least == 0 && n < surelyMany && rows <= maxScanned
+	return users.Count{N: max(n, least), Estimated: true}, open, err
+}
+
+// countAll looks at all users, up to one more than are counted exactly; it returns the estimate if they are more or others are being
+// looked at.
+func (s *Store) countAll(ctx context.Context, sel users.Selection, estimated users.Count) (users.Count, error) {
+	if !s.scanning.TryLock() {
+		return estimated, nil
 	}
-	if small {
-		n, err := s.countRows(ctx, q, sel, func(st *statement) { st.write("SELECT count(*) FROM users u WHERE ") })
-		if err != nil || n <= users.CountExactly {
-			return users.Count{N: n}, err
-		}
-		least = n
+	defer s.scanning.Unlock()
+	var n int
+	err := s.db.ReadOne(ctx, func(q sqldb.Querier) error {
+		st := s.statement().write("SELECT count(*) FROM (SELECT 1 FROM users u WHERE ").selection(sel)
+		st.write(" LIMIT ").number(users.CountExactly + 1).write(") AS entries")
+		return q.QueryRowContext(ctx, st.String(), st.args...).Scan(&n)
+	})
+	if err != nil || n <= users.CountExactly {
+		return users.Count{N: n}, err
 	}
-	n, err := s.estimate(ctx, q, sel)
-	return users.Count{N: max(n, least), Estimated: true}, err
+	return users.Count{N: max(n, estimated.N), Estimated: true}, nil
 }
 
 // everyone is the way to count all users.
@@ -104,10 +122,20 @@ func everyone() source {
 
 // countEntries counts the entries of an index up to one more than are counted exactly, and says whether these are all.
 func (s *Store) countEntries(ctx context.Context, q sqldb.Querier, way source, showDeleted bool) (n int, all bool, err error) {
+	off := 0
+	if !showDeleted && way.deleted != nil && s.db.Engine() == sqldb.SQLite {
+		st := s.statement().write("SELECT count(*)")
+		way.deleted(st)
+		if err := q.QueryRowContext(ctx, st.String(), st.args...).Scan(&off); err != nil {
+			return 0, false, err
+		}
+		showDeleted = true
+	}
 	st := s.statement().write("SELECT count(*) FROM (SELECT 1")
 	way.counted(st, showDeleted)
-	st.write(" LIMIT ").number(users.CountExactly + 1).write(") AS entries")
+	st.write(" LIMIT ").number(users.CountExactly + 1 + off).write(") AS entries")
 	err = q.QueryRowContext(ctx, st.String(), st.args...).Scan(&n)
+	n -= off
 	return n, n <= users.CountExactly, err
 }
 
@@ -120,31 +148,23 @@ func (s *Store) countRows(ctx context.Context, q sqldb.Querier, sel users.Select
 	return n, err
 }
 
-// small says whether there are so few users that all can be looked at.
-func (s *Store) small(ctx context.Context, q sqldb.Querier) (bool, error) {
-	var n int
-	st := s.statement().write("SELECT count(*) FROM (SELECT 1 FROM users u").indexedBy("users_created")
-	st.write(" WHERE u.erased_at IS NULL LIMIT ").number(maxExamined + 1).write(") AS entries")
-	err := q.QueryRowContext(ctx, st.String(), st.args...).Scan(&n)
-	return n <= maxExamined, err
-}
-
-// estimate returns about how many users a selection has: the share of a sample, of all rows.
-func (s *Store) estimate(ctx context.Context, q sqldb.Querier, sel users.Selection) (int, error) {
+// estimate returns about how many users a selection has: the share of a sample, of all rows, of which it returns about how many
+// there are.
+func (s *Store) estimate(ctx context.Context, q sqldb.Querier, sel users.Selection) (n int, rows float64, err error) {
 	rows, sample, err := s.sample(ctx, q)
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	st := s.statement().write("SELECT count(*), coalesce(sum(CASE WHEN ").selection(sel).write(" THEN 1 ELSE 0 END), 0)")
 	sample(st)
 	var looked, match int64
 	if err := q.QueryRowContext(ctx, st.String(), st.args...).Scan(&looked, &match); err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	if looked == 0 {
-		return 0, nil
+		return 0, rows, nil
 	}
-	return int(math.Round(rows * float64(match) / float64(looked))), nil
+	return int(math.Round(rows * float64(match) / float64(looked))), rows, nil
 }
 
 // sample returns how many rows users has, with those who were erased, and what takes a sample of them.
@@ -163,16 +183,18 @@ FROM pg_class WHERE oid = 'users'::regclass`).Scan(&rows)
 	if err := q.QueryRowContext(ctx, `SELECT coalesce(max(seq), 0) FROM users`).Scan(&last); err != nil {
 		return 0, nil, err
 	}
-	picked := make([]int64, 0, sampled)
-	for i := range int64(sampled) {
-		low, high := last*i/sampled, last*(i+1)/sampled
+	const each = sampled / sampledPlaces
+	picked := make([]int64, 0, sampledPlaces)
+	for i := range int64(sampledPlaces) {
+		low, high := last*i/sampledPlaces, last*(i+1)/sampledPlaces
 		if high > low {
-			picked = append(picked, 1+low+s.estimates.pick(high-low))
+			picked = append(picked, 1+low+s.estimates.pick(max(1, high-low-each)))
 		}
 	}
 	list, err := json.Marshal(picked)
 	return float64(last), func(st *statement) {
-		st.write(" FROM json_each(").arg(string(list)).write(") AS picked CROSS JOIN users u WHERE u.seq = picked.value")
+		st.write(" FROM json_each(").arg(string(list)).write(") AS picked CROSS JOIN users u WHERE u.seq >= picked.value AND u.seq < picked.value + ")
+		st.number(each)
 	}, err
 }
 

@@ -9,7 +9,7 @@ import (
 )
 
 // claimColumns stand behind writtenColumns where a user is inserted.
-var claimColumns = []column{{"created_by", "text"}, {"request_id", "uuid"}, {"request_digest", "bytea"}}
+var claimColumns = []column{{"request", "bytea"}, {"request_digest", "bytea"}}
 
 // rowOf returns the values of a draft: those of writtenColumns and claimColumns.
 func rowOf(d users.Draft) ([]any, error) {
@@ -17,15 +17,20 @@ func rowOf(d users.Draft) ([]any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return append(row, d.Claim.Caller, d.Claim.RequestID, d.Claim.Digest[:]), nil
+	return append(row, requestOf(d.Claim), d.Claim.Digest[:]), nil
 }
 
 // rowsAtOnce is how many rows one statement inserts on SQLite. Fewer go one by one, so that there are only two statements.
 const rowsAtOnce = 25
 
-// insertValues inserts drafts on SQLite, and returns the ids of those that were made.
+// insertValues inserts drafts on SQLite, and returns the ids of those that were made. How many rows a statement made usually says
+// all; only else are the new rows read, which are those numbered last.
 func (b *batch) insertValues(ctx context.Context, order []int) (map[users.ID]bool, error) {
 	made := make(map[users.ID]bool, len(order))
+	var last int64
+	if err := b.tx.QueryRowContext(ctx, `SELECT coalesce(max(seq), 0) FROM users`).Scan(&last); err != nil {
+		return nil, err
+	}
 	for len(order) > 0 {
 		n := 1
 		if len(order) >= rowsAtOnce {
@@ -39,7 +44,19 @@ func (b *batch) insertValues(ctx context.Context, order []int) (map[users.ID]boo
 			}
 			args = append(args, row...)
 		}
-		if err := readIDs(ctx, b.tx, made, insertStatement(n), args...); err != nil {
+		res, err := b.tx.ExecContext(ctx, insertStatement(n), args...)
+		if err != nil {
+			return nil, err
+		}
+		count, err := res.RowsAffected()
+		if err != nil {
+			return nil, err
+		}
+		if int(count) == n {
+			for _, i := range order[:n] {
+				made[b.drafts[i].User.ID] = true
+			}
+		} else if err := readIDs(ctx, b.tx, made, `SELECT user_id FROM users WHERE seq > ?`, last); err != nil {
 			return nil, err
 		}
 		order = order[n:]
@@ -64,7 +81,7 @@ func insertStatement(n int) string {
 		}
 		st.write(")")
 	}
-	return st.write(" ON CONFLICT DO NOTHING RETURNING user_id").String()
+	return st.write(" ON CONFLICT DO NOTHING").String()
 }
 
 func names(columns []column) string {

@@ -82,14 +82,30 @@ FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::text[]) AS com
 			c.keys, c.values, c.created, c.users, c.states)
 		return err
 	}
-	for _, l := range rows {
-		_, err := tx.ExecContext(ctx, `INSERT INTO user_labels (key, value, created_at, user_id, state) VALUES ($1, $2, $3, $4, $5)`,
-			l.key, l.value, l.created, string(l.user), string(l.state))
-		if err != nil {
+	for len(rows) > 0 {
+		some := rows[:1]
+		if len(rows) >= rowsAtOnce {
+			some = rows[:rowsAtOnce]
+		}
+		rows = rows[len(some):]
+		st := statement{engine: engine}
+		for i, l := range some {
+			st.write(beforeLabel(i)).arg(l.key).write(", ").arg(l.value).write(", ").arg(l.created)
+			st.write(", ").arg(string(l.user)).write(", ").arg(string(l.state)).write(")")
+		}
+		if _, err := tx.ExecContext(ctx, st.String(), st.args...); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// beforeLabel returns what stands before the values of the i-th row of user_labels.
+func beforeLabel(i int) string {
+	if i == 0 {
+		return "INSERT INTO user_labels (key, value, created_at, user_id, state) VALUES ("
+	}
+	return ", ("
 }
 
 // labelColumns are rows of user_labels, column by column.

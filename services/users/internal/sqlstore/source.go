@@ -45,6 +45,9 @@ type source struct {
 	// counted writes what stands behind the SELECT list of a query for the entries of the index, from FROM on. It is nil where
 	// the index does not know who is deleted.
 	counted func(st *statement, showDeleted bool)
+	// deleted writes the same for those of the entries whose users are deleted, where on SQLite another index has them: they are
+	// taken off. It is nil where the index knows.
+	deleted func(st *statement)
 	// parts are the places of those parts of the filter that hold for just the users of the source.
 	parts []int
 }
@@ -56,7 +59,7 @@ var indexed = []struct {
 	where string // what the index holds, where that is not every row
 }{
 	{users.FieldID, "users_user_id", ""},
-	{users.FieldEmail, "users_email_key", ""},
+	{users.FieldEmail, "users_email_key", "u.email_key IS NOT NULL AND "},
 	{users.FieldDisplayName, "users_display_name", "u.erased_at IS NULL AND "},
 	{users.FieldUpdatedAt, "users_updated", "u.erased_at IS NULL AND "},
 	{users.FieldCreatedAt, "users_created", "u.erased_at IS NULL AND "},
@@ -100,7 +103,7 @@ func fieldSource(parts []users.Filter, but []int, field users.Field, index, wher
 			s.parts = append(s.parts, i)
 		}
 	}
-	from := func(st *statement) *statement {
+	from := func(st *statement, index, where string) *statement {
 		st.write(" FROM users u").indexedBy(index).write(" WHERE ", where)
 		for n, i := range s.parts {
 			if n > 0 {
@@ -110,9 +113,14 @@ func fieldSource(parts []users.Filter, but []int, field users.Field, index, wher
 		}
 		return st
 	}
-	s.query = func(st *statement, limit int) { from(st.write("SELECT u.user_id")).write(" LIMIT ").number(limit) }
+	s.query = func(st *statement, limit int) {
+		from(st.write("SELECT u.user_id"), index, where).write(" LIMIT ").number(limit)
+	}
 	if where != "" {
-		s.counted = func(st *statement, showDeleted bool) { from(st).listed("u.", showDeleted) }
+		s.counted = func(st *statement, showDeleted bool) { from(st, index, where).listed("u.", showDeleted) }
+	}
+	if field == users.FieldEmail {
+		s.deleted = func(st *statement) { from(st, "users_deleted_email", "u.state = 'DELETED' AND "+where) }
 	}
 	return s, len(s.parts) > 0
 }

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 	"time"
 
 	"github.com/concordat-dev/concordat/kit/clock"
@@ -57,6 +58,7 @@ type Store struct {
 	pageKey   []byte
 	snapshots chan struct{} // holds a value for each that is held
 	estimates *estimates
+	scanning  sync.Mutex // held by a count that looks at all users
 	events    *decoder
 }
 

@@ -9,6 +9,9 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/concordat-dev/concordat/kit/clock"
 	"github.com/concordat-dev/concordat/kit/sqldb"
@@ -203,4 +206,46 @@ func TestAStoreIsHealthyUntilItIsClosed(t *testing.T) {
 			t.Error("a closed store says that it is healthy")
 		}
 	})
+}
+
+// However PostgreSQL joins what is to be deleted: as a subquery it was run again for each row, and found the next ones.
+func TestNoMoreClaimsArePurgedThanAskedForWhateverThePlan(t *testing.T) {
+	onEach(t, func(t *testing.T, opts Options) {
+		if opts.URL != "" {
+			plan(t, opts, "enable_hashjoin", "enable_mergejoin", "enable_hashagg", "enable_sort", "enable_material", "enable_memoize")
+		}
+		s, _ := running(t, opts)
+		if _, err := s.Create(t.Context(), []users.Draft{newDraft(1)}, users.Commit); err != nil {
+			t.Fatal(err)
+		}
+		claim := newDraft(1).Claim
+		for n := range 20 {
+			claim.RequestID = newDraft(100 + n).Claim.RequestID
+			same := func(u users.User) (users.User, users.EventType, error) { return u, users.EventUpdated, nil }
+			if _, err := s.Change(t.Context(), users.Change{Claim: claim, ID: newDraft(1).User.ID, Apply: same}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, want := range []int{3, 3, 14, 0} {
+			n, err := s.PurgeClaims(t.Context(), claim.At.Add(time.Second), max(3, want))
+			if err != nil || n != want {
+				t.Errorf("purged %d claims, %v; want %d", n, err, want)
+			}
+		}
+	})
+}
+
+// plan forbids ways of reading to the planner of PostgreSQL.
+func plan(t *testing.T, opts Options, ways ...string) {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), string(opts.URL))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	for _, way := range ways {
+		if _, err := conn.Exec(t.Context(), "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET "+way+" = off', current_database()); END $$"); err != nil {
+			t.Fatal(err)
+		}
+	}
 }

@@ -20,8 +20,13 @@ const userColumns = `u.user_id, u.email, coalesce(u.email_key, ''), u.display_na
 // Get returns a user; see users.Store.
 func (s *Store) Get(ctx context.Context, id users.ID) (users.User, error) {
 	var u users.User
+	statement := ctx
+	if s.db.Engine() == sqldb.SQLite {
+		// It takes less time than the goroutines that would be ready to interrupt it.
+		statement = context.WithoutCancel(ctx)
+	}
 	err := s.db.ReadOne(ctx, func(q sqldb.Querier) (err error) {
-		u, err = scanUser(q.QueryRowContext(ctx, `SELECT `+userColumns+` FROM users u WHERE u.user_id = $1`, string(id)))
+		u, err = scanUser(q.QueryRowContext(statement, `SELECT `+userColumns+` FROM users u WHERE u.user_id = $1`, string(id)))
 		return err
 	})
 	if errors.Is(err, sql.ErrNoRows) {

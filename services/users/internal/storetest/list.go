@@ -293,6 +293,9 @@ func rareMatch(t *testing.T, b Backend) {
 	if got := snapshot(t, b.Store, q.Selection); len(got) != 1 || !got[0].Equal(rare) {
 		t.Errorf("the snapshot has %s", show(got))
 	}
+	if got := count(t, b.Store, q.Selection); got != (users.Count{N: 1}) {
+		t.Errorf("counted %+v, want 1", got)
+	}
 }
 
 func counts(t *testing.T, b Backend) {
@@ -307,6 +310,20 @@ func counts(t *testing.T, b Backend) {
 		if got := count(t, b.Store, row.sel); got != (users.Count{N: row.want}) {
 			t.Errorf("%s: counted %+v, want %d", name, got, row.want)
 		}
+	}
+	emails := users.Selection{Filter: users.Compare{Field: users.FieldEmail, Op: users.Prefix, Text: "person.1"}}
+	change(t, b.Store, 1, deleted(time.Hour))
+	change(t, b.Store, 2, deleted(time.Hour))
+	for show, want := range map[bool]int{true: 1111, false: 1110} {
+		if got := count(t, b.Store, users.Selection{Filter: emails.Filter, ShowDeleted: show}); got != (users.Count{N: want}) {
+			t.Errorf("emails with deleted ones %t: counted %+v, want %d", show, got, want)
+		}
+	}
+	for _, n := range []int{1, 2} {
+		change(t, b.Store, n, func(u users.User) users.User {
+			u.State, u.Restores, u.DeletedAt, u.PurgeAt = u.Restores, "", time.Time{}, time.Time{}
+			return u
+		})
 	}
 	one := draft(users.CountExactly)
 	create(t, b.Store, one)

@@ -53,7 +53,8 @@ type Store interface {
 	// fewer than Limit, even none, and still not be the last.
 	List(ctx context.Context, q Query) (Page, error)
 
-	// Count returns how many users a selection has: exactly up to CountExactly, and else an estimate above that.
+	// Count returns how many users a selection has: exactly up to CountExactly, and else an estimate above that. The work is
+	// bounded: in a very large store a selection that is hard to find may be estimated however few it has.
 	Count(ctx context.Context, sel Selection) (Count, error)
 
 	// Snapshot calls yield with each user of a selection, as they all are at one moment after the call, in the order
@@ -154,7 +155,7 @@ type Page struct {
 // Count says how many users there are.
 type Count struct {
 	N         int
-	Estimated bool // more than CountExactly, and N is only about right
+	Estimated bool // N is only about right: more than CountExactly, or too much work to know
 }
 
 // Watch says which events a subscription is for.

@@ -20,15 +20,14 @@ CREATE TABLE users (
     deleted_at     BIGINT,
     purge_at       BIGINT,
     erased_at      BIGINT,
-    created_by     TEXT     COLLATE "C" NOT NULL, -- whose request made it
-    request_id     UUID     NOT NULL, -- unique for each created_by
+    request        BYTEA    NOT NULL, -- of whose request made it, and its id: 16 bytes of SHA-256, unique
     request_digest BYTEA              -- SHA-256 of what was asked for; NULL once erased
 );
 
 -- Indexes and not table constraints, as on SQLite.
 CREATE UNIQUE INDEX users_user_id ON users (user_id);
-CREATE UNIQUE INDEX users_email_key ON users (email_key) INCLUDE (user_id, erased_at);
-CREATE UNIQUE INDEX users_request ON users (request_id, created_by);
+CREATE UNIQUE INDEX users_email_key ON users (email_key) INCLUDE (user_id, state);
+CREATE UNIQUE INDEX users_request ON users (request);
 
 -- The orders in which users are listed, without those who never are. The columns behind user_id spare a count the rows.
 CREATE INDEX users_created ON users (created_at, user_id) INCLUDE (state, erased_at) WHERE erased_at IS NULL;

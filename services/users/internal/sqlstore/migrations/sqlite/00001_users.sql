@@ -20,15 +20,16 @@ CREATE TABLE users (
     deleted_at     INTEGER,
     purge_at       INTEGER,
     erased_at      INTEGER,
-    created_by     TEXT    NOT NULL, -- whose request made it
-    request_id     TEXT    NOT NULL, -- UUID, canonical; unique for each created_by
+    request        BLOB    NOT NULL, -- of whose request made it, and its id: 16 bytes of SHA-256, unique
     request_digest BLOB              -- SHA-256 of what was asked for; NULL once erased
 ) STRICT;
 
 -- Indexes and not table constraints, so that a later schema can replace one without copying the table.
 CREATE UNIQUE INDEX users_user_id ON users (user_id);
 CREATE UNIQUE INDEX users_email_key ON users (email_key);
-CREATE UNIQUE INDEX users_request ON users (request_id, created_by);
+-- Of a range of emails: a count takes these off and reads no rows. Few are deleted, and nobody else has an entry here.
+CREATE INDEX users_deleted_email ON users (email_key) WHERE state = 'DELETED' AND email_key IS NOT NULL;
+CREATE UNIQUE INDEX users_request ON users (request);
 
 -- The orders in which users are listed, without those who never are. The columns behind user_id spare a count the rows.
 CREATE INDEX users_created ON users (created_at, user_id, state, erased_at) WHERE erased_at IS NULL;
