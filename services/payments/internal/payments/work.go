@@ -136,7 +136,7 @@ func NewWork(l Loaded, now time.Time, newID func() string) *Work {
 }
 
 // Do runs a command. It returns the first outcome where the claim was made before, also in this work, and what is wrong with
-// the claim or with the command; then the work is as it was.
+// the claim or with the command; then, and after a panic of the command, the work is as it was.
 func (w *Work) Do(c Command) (Outcome, error) {
 	claimed := c.Claim.Key != Key{}
 	kept := w.kept[c.Claim.Key]
@@ -154,22 +154,34 @@ func (w *Work) Do(c Command) (Outcome, error) {
 	case claimed && kept == nil && c.Resolves:
 		return Outcome{}, errors.New("a claim that nobody has made cannot be resolved")
 	}
-	mark, told, made, changed := w.Book.Mark(), len(w.told), len(w.made), len(w.changed)
-	payments := w.head.Payments
-	w.undo = w.undo[:0]
-	outcome, err := c.Run(w)
+	outcome, err := w.run(c)
 	if err != nil {
-		w.Book.Rollback(mark)
-		for i := len(w.undo) - 1; i >= 0; i-- {
-			w.undo[i]()
-		}
-		w.told, w.made, w.changed, w.head.Payments = w.told[:told], w.made[:made], w.changed[:changed], payments
 		return Outcome{}, err
 	}
 	if claimed {
 		w.keep(c, kept, outcome)
 	}
 	return outcome, nil
+}
+
+// run runs a command, and takes back what it has done where it does not come through, by an error or a panic.
+func (w *Work) run(c Command) (outcome Outcome, err error) {
+	mark, told, made, changed := w.Book.Mark(), len(w.told), len(w.made), len(w.changed)
+	payments, through := w.head.Payments, false
+	w.undo = w.undo[:0]
+	defer func() {
+		if through {
+			return
+		}
+		w.Book.Rollback(mark)
+		for i := len(w.undo) - 1; i >= 0; i-- {
+			w.undo[i]()
+		}
+		w.told, w.made, w.changed, w.head.Payments = w.told[:told], w.made[:made], w.changed[:changed], payments
+	}()
+	outcome, err = c.Run(w)
+	through = err == nil
+	return outcome, err
 }
 
 // keep writes down the outcome of a claim.

@@ -15,6 +15,8 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/concordat-dev/concordat/kit/clock"
 	"github.com/concordat-dev/concordat/kit/eventlog"
 	"github.com/concordat-dev/concordat/kit/sqldb"
@@ -56,6 +58,9 @@ type Store struct {
 	clock   clock.Clock
 	newID   func() string
 	pageKey []byte
+	writer  *writer
+	cache   cache // of the writer
+	metrics *metrics
 }
 
 var _ payments.Store = (*Store)(nil)
@@ -69,7 +74,6 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 	db, err := sqldb.Open(ctx, sqldb.Options{
 		URL:         opts.URL,
 		Connections: opts.Connections,
-		OneWriter:   true, // the balance that a transaction has read is the one that it moves
 		Dir:         opts.Dir,
 		File:        File,
 		Clock:       opts.Clock,
@@ -82,10 +86,12 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{db: db, clock: opts.Clock, newID: opts.NewID}
+	s := &Store{db: db, clock: opts.Clock, newID: opts.NewID, metrics: newMetrics()}
 	if err := s.prepare(ctx, opts); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
+	s.cache.forget()
+	s.writer = newWriter(s)
 	return s, nil
 }
 
@@ -132,8 +138,13 @@ func (s *Store) Run(ctx context.Context) error { return s.log.Run(ctx) }
 // Healthy returns an error when the store cannot be read or written.
 func (s *Store) Healthy(ctx context.Context) error { return s.db.Healthy(ctx) }
 
-// Metrics returns what tells Prometheus of the connections to the database and of the event log.
-func (s *Store) Metrics() (*sqldb.Metrics, *eventlog.Metrics) { return s.db.Metrics(), s.log.Metrics() }
+// Metrics returns what tells Prometheus of the connections to the database, of the event log, and of how commands are gathered.
+func (s *Store) Metrics() []prometheus.Collector {
+	return append(s.metrics.collectors(), s.db.Metrics(), s.log.Metrics())
+}
 
-// Close waits for the calls under way and closes the store. End Run first. Closing twice is allowed.
-func (s *Store) Close() error { return s.db.Close() }
+// Close writes the commands that wait, waits for the calls under way, and closes the store. End Run first. Closing twice is allowed.
+func (s *Store) Close() error {
+	s.writer.close()
+	return s.db.Close()
+}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/concordat-dev/concordat/kit/eventlog"
@@ -17,43 +16,47 @@ const watchScope = "payments.v1.PaymentService/WatchTransactions/"
 
 // event is a transaction as the log keeps it. Fields are added, never renamed: what was written is read for ever.
 type event struct {
-	ID        string            `json:"id"`
-	Order     string            `json:"order"`
-	Customer  string            `json:"customer"`
-	Amount    int64             `json:"amount"`
-	Currency  string            `json:"currency"`
-	State     string            `json:"state"`
-	Metadata  map[string]string `json:"metadata,omitempty"`
-	CreatedAt int64             `json:"created_at"` // microseconds since 1970, UTC
+	Number     int64             `json:"number"`
+	ID         string            `json:"id"`
+	Order      string            `json:"order"`
+	Customer   string            `json:"customer"`
+	Amount     int64             `json:"amount"`
+	Currency   string            `json:"currency"`
+	State      string            `json:"state"`
+	Captured   int64             `json:"captured,omitempty"`
+	Refunded   int64             `json:"refunded,omitempty"`
+	Capturable int64             `json:"capturable,omitempty"`
+	Hold       int64             `json:"hold,omitempty"`
+	ExpiresAt  int64             `json:"expires_at,omitempty"` // microseconds since 1970, UTC, as all times
+	Decline    string            `json:"decline,omitempty"`
+	Busy       bool              `json:"busy,omitempty"`
+	Metadata   map[string]string `json:"metadata,omitempty"`
+	CreatedAt  int64             `json:"created_at"`
+	Of         int64             `json:"of"` // how much the transaction was about
 }
 
-// announce adds the event of a transaction to the log.
-func (s *Store) announce(ctx context.Context, tx *sqldb.Tx, t payments.Transaction) error {
-	p := t.Payment
-	payload, err := json.Marshal(event{
-		ID:        string(p.ID),
-		Order:     string(p.Order),
-		Customer:  string(p.Customer),
-		Amount:    p.Amount,
-		Currency:  string(p.Currency),
-		State:     string(p.State),
-		Metadata:  p.Metadata,
-		CreatedAt: p.CreatedAt.UnixMicro(),
-	})
-	if err != nil {
-		return fmt.Errorf("encode event: %w", err)
+// announce adds the events of transactions to the log.
+func (s *Store) announce(ctx context.Context, tx *sqldb.Tx, told []payments.Transaction) error {
+	events := make([]eventlog.Event, len(told))
+	for i, t := range told {
+		p := &t.Payment
+		e := event{
+			Number: p.Number, ID: string(p.ID), Order: string(p.Order), Customer: string(p.Customer), Amount: p.Amount,
+			Currency: string(p.Currency), State: string(p.State), Captured: p.Captured, Refunded: p.Refunded,
+			Capturable: p.Capturable, Hold: p.Hold, Decline: string(p.Decline), Busy: p.Busy, Metadata: p.Metadata,
+			CreatedAt: p.CreatedAt.UnixMicro(), Of: t.Amount,
+		}
+		if !p.ExpiresAt.IsZero() {
+			e.ExpiresAt = p.ExpiresAt.UnixMicro()
+		}
+		payload, err := json.Marshal(e)
+		if err != nil {
+			return fmt.Errorf("encode event: %w", err)
+		}
+		events[i] = eventlog.Event{At: t.At, Subject: string(p.Customer), Type: string(t.Type), Payload: payload}
 	}
-	return s.log.Append(ctx, tx, eventlog.Event{
-		At:      t.At,
-		Subject: subject(p.Customer) + string(p.ID),
-		Type:    string(t.Type),
-		Payload: payload,
-	})
+	return s.log.Append(ctx, tx, events...)
 }
-
-// subject returns how the subjects of the events of a customer begin: what comes after it is the payment. A watch of
-// one customer matches it without decoding the event.
-func subject(customer payments.CustomerID) string { return string(customer) + "/" }
 
 // Watch begins to follow the transactions of one customer, or of all where customer is empty: after the resume token, or
 // from now on where that is empty. A token is good for the same customer only. The subscription must be closed.
@@ -62,8 +65,7 @@ func subject(customer payments.CustomerID) string { return string(customer) + "/
 func (s *Store) Watch(ctx context.Context, customer payments.CustomerID, token string) (payments.Feed, error) {
 	watch := eventlog.Watch{Scope: watchScope + string(customer), Token: token}
 	if customer != "" {
-		prefix := subject(customer)
-		watch.Match = func(e eventlog.Event) bool { return strings.HasPrefix(e.Subject, prefix) }
+		watch.Match = func(e eventlog.Event) bool { return e.Subject == string(customer) }
 	}
 	sub, err := s.log.Subscribe(ctx, watch)
 	if err != nil {
@@ -94,18 +96,31 @@ func transaction(e eventlog.Event) (payments.Transaction, error) {
 	if err := json.Unmarshal(e.Payload, &p); err != nil {
 		return payments.Transaction{}, fmt.Errorf("event %d: %w", e.Seq, err)
 	}
-	return payments.Transaction{
-		Type: payments.TransactionType(e.Type),
+	t := payments.Transaction{
+		Type:   payments.TransactionType(e.Type),
+		Amount: p.Of,
 		Payment: payments.Payment{
-			ID:        payments.ID(p.ID),
-			Order:     payments.OrderID(p.Order),
-			Customer:  payments.CustomerID(p.Customer),
-			Amount:    p.Amount,
-			Currency:  payments.Currency(p.Currency),
-			State:     payments.State(p.State),
-			Metadata:  p.Metadata,
-			CreatedAt: time.UnixMicro(p.CreatedAt).UTC(),
+			Number:     p.Number,
+			ID:         payments.ID(p.ID),
+			Order:      payments.OrderID(p.Order),
+			Customer:   payments.CustomerID(p.Customer),
+			Amount:     p.Amount,
+			Currency:   payments.Currency(p.Currency),
+			State:      payments.State(p.State),
+			Captured:   p.Captured,
+			Refunded:   p.Refunded,
+			Capturable: p.Capturable,
+			Hold:       p.Hold,
+			Decline:    payments.Decline(p.Decline),
+			Busy:       p.Busy,
+			Metadata:   p.Metadata,
+			CreatedAt:  time.UnixMicro(p.CreatedAt).UTC(),
+			UpdatedAt:  e.At,
 		},
 		At: e.At,
-	}, nil
+	}
+	if p.ExpiresAt != 0 {
+		t.Payment.ExpiresAt = time.UnixMicro(p.ExpiresAt).UTC()
+	}
+	return t, nil
 }

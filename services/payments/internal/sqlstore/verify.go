@@ -2,103 +2,301 @@ package sqlstore
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"slices"
+	"strconv"
 
 	"github.com/concordat-dev/concordat/kit/sqldb"
+	"github.com/concordat-dev/concordat/services/payments/internal/ledger"
+	"github.com/concordat-dev/concordat/services/payments/internal/payments"
 )
 
-// maxFindings is how many rows one check names before it stops.
-const maxFindings = 10
+// proofBatch is how many transfers are in memory at once.
+const proofBatch = 1000
 
 // check is a statement that returns the id of each row that breaks a rule.
 type check struct{ rule, query string }
 
-// events returns the table of the log with the text of its subjects, in the same snapshot as the rest: the log offers no
-// other view of what is past. On PostgreSQL an event is in the inbox until it has its number.
-func events(engine sqldb.Engine) string {
-	return engine.Pick(`event_log`, `(SELECT seq, convert_from(subject, 'UTF8') AS subject, type FROM event_log
-		UNION ALL SELECT 0, convert_from(subject, 'UTF8'), type FROM event_log_inbox)`)
-}
-
-// checks are the rules of the books. Every figure in accounts and entries follows from the payments.
+// checks are the rules that the database can hold the rows against by itself.
 func checks(engine sqldb.Engine) []check {
-	find := engine.Pick("instr", "strpos")
+	payload := engine.Pick(`json_extract(payload, '$.`, `convert_from(payload, 'UTF8')::json ->> '`)
+	field := func(name string) string { return payload + name + `'` + engine.Pick(`)`, ``) }
+	events := engine.Pick(`SELECT seq, type, `+field("id")+` AS payment, `+field("state")+` AS state FROM event_log`,
+		`SELECT seq, type, `+field("id")+` AS payment, `+field("state")+` AS state FROM event_log
+		UNION ALL SELECT 0, type, `+field("id")+`, `+field("state")+` FROM event_log_inbox`)
 	return []check{
-		{"a payment has two entries that sum to zero", `
-			SELECT p.payment_id FROM payments p LEFT JOIN entries e ON e.payment = p.seq
-			GROUP BY p.seq HAVING count(e.leg) <> 2 OR sum(e.amount) <> 0`},
-		{"the first entry takes the amount from the customer's account in the currency", `
-			SELECT p.payment_id FROM payments p LEFT JOIN entries e ON e.payment = p.seq AND e.leg = 1
-				LEFT JOIN accounts a ON a.seq = e.account
-			WHERE (e.amount = -p.amount AND a.kind = 'CUSTOMER' AND a.owner = p.customer_id AND a.currency = p.currency)
-				IS NOT TRUE`},
-		{"the second entry gives the amount to the merchant's account in the currency", `
-			SELECT p.payment_id FROM payments p LEFT JOIN entries e ON e.payment = p.seq AND e.leg = 2
-				LEFT JOIN accounts a ON a.seq = e.account
-			WHERE (e.amount = p.amount AND a.kind = 'MERCHANT' AND a.currency = p.currency) IS NOT TRUE`},
-		{"an entry has its payment and its account", `
-			SELECT e.payment FROM entries e LEFT JOIN payments p ON p.seq = e.payment LEFT JOIN accounts a ON a.seq = e.account
-			WHERE p.seq IS NULL OR a.seq IS NULL`},
+		{"the head is the end of what is numbered", `
+			SELECT 'payments' FROM head WHERE payments <> (SELECT count(*) FROM payments) OR payments <> (SELECT coalesce(max(number), 0) FROM payments)
+			UNION ALL SELECT 'accounts' FROM head WHERE accounts <> (SELECT count(*) FROM accounts) OR accounts <> (SELECT coalesce(max(number), 0) FROM accounts)
+			UNION ALL SELECT 'transfers' FROM head WHERE transfers <> (SELECT count(*) FROM transfers) OR transfers <> (SELECT coalesce(max(number), 0) FROM transfers)`},
 		{"a balance is the sum of the entries", `
-			SELECT a.account_id FROM accounts a LEFT JOIN entries e ON e.account = a.seq
-			GROUP BY a.seq HAVING a.balance <> coalesce(sum(e.amount), 0)`},
-		{"a payment was made with a key", `
-			SELECT p.payment_id FROM payments p LEFT JOIN idempotency_keys k ON k.payment_id = p.payment_id
-			GROUP BY p.seq HAVING count(k.key) <> 1`},
+			SELECT a.account_id FROM accounts a LEFT JOIN entries e ON e.account = a.number
+			GROUP BY a.number, a.account_id, a.balance, a.held
+			HAVING a.balance <> coalesce(sum(e.amount), 0) OR a.held <> coalesce(sum(e.held), 0)`},
+		{"an entry has its transfer and its account", `
+			SELECT e.transfer FROM entries e LEFT JOIN transfers t ON t.number = e.transfer LEFT JOIN accounts a ON a.number = e.account
+			WHERE t.number IS NULL OR a.number IS NULL`},
+		{"a pending transfer and nothing else has something left or settled", `
+			SELECT coalesce(t.number, w.transfer) FROM (SELECT number FROM transfers WHERE kind = 'PENDING') t
+				FULL JOIN pending w ON w.transfer = t.number WHERE t.number IS NULL OR w.transfer IS NULL`},
+		{"an entry says what the account had after it", `
+			SELECT account FROM (SELECT account, balance_after, held_after,
+				sum(amount) OVER w AS balance, sum(held) OVER w AS held FROM entries WINDOW w AS (PARTITION BY account ORDER BY transfer)) e
+			WHERE balance_after <> balance OR held_after <> held`},
+		{"a posting or a release is of a pending transfer, and a reversal of what has moved money", `
+			SELECT t.number FROM transfers t LEFT JOIN transfers o ON o.number = t.of WHERE NOT coalesce(CASE t.kind
+				WHEN 'POST' THEN o.kind = 'PENDING' WHEN 'VOID' THEN o.kind = 'PENDING'
+				WHEN 'REVERSAL' THEN o.kind IN ('MOVE', 'POST') ELSE t.of = 0 END, 1 = 0)`},
+		// Of two legs what is left is the amount, of more it is 1.
+		{"what is left of a pending transfer is what was held and not settled", `
+			SELECT w.transfer FROM pending w LEFT JOIN (
+				SELECT CASE t.of WHEN 0 THEN t.number ELSE t.of END AS transfer, sum(e.held) AS held
+				FROM transfers t JOIN entries e ON e.transfer = t.number WHERE t.kind IN ('PENDING', 'POST', 'VOID') GROUP BY 1) h
+				ON h.transfer = w.transfer
+			WHERE (w.remaining > 0) <> (coalesce(h.held, 0) > 0) OR w.remaining > 1 AND w.remaining <> h.held`},
+		{"a payment's amounts are those of its transfers", `
+			SELECT p.payment_id FROM payments p LEFT JOIN (
+				SELECT t.payment_id, a.owner, a.currency, sum(CASE WHEN e.amount < 0 THEN -e.amount ELSE 0 END) AS captured,
+					sum(CASE WHEN e.amount > 0 THEN e.amount ELSE 0 END) AS refunded, sum(e.held) AS held
+				FROM entries e JOIN transfers t ON t.number = e.transfer JOIN accounts a ON a.number = e.account AND a.kind = 'CUSTOMER'
+				WHERE t.payment_id <> '' GROUP BY t.payment_id, a.owner, a.currency) s
+				ON s.payment_id = p.payment_id AND s.owner = p.customer_id AND s.currency = p.currency
+			WHERE p.captured <> coalesce(s.captured, 0) OR p.refunded <> coalesce(s.refunded, 0)
+				OR CASE p.state WHEN 'PROCESSING' THEN p.amount ELSE p.capturable END <> coalesce(s.held, 0)`},
+		{"a transfer of a payment has its payment", `
+			SELECT t.number FROM transfers t LEFT JOIN payments p ON p.payment_id = t.payment_id
+			WHERE t.payment_id <> '' AND p.number IS NULL`},
+		{"a payment's state is that of its amounts", `
+			SELECT payment_id FROM payments WHERE NOT (CASE state
+				WHEN 'PROCESSING' THEN busy = 1 AND captured = 0 AND capturable = 0 AND hold > 0
+				WHEN 'FAILED' THEN busy = 0 AND captured = 0 AND capturable = 0 AND decline <> ''
+				WHEN 'AUTHORIZED' THEN captured = 0 AND capturable > 0
+				WHEN 'CANCELED' THEN captured = 0 AND capturable = 0
+				WHEN 'CAPTURED' THEN captured > 0 AND refunded = 0
+				WHEN 'PARTIALLY_REFUNDED' THEN refunded > 0 AND refunded < captured
+				WHEN 'REFUNDED' THEN captured > 0 AND refunded = captured
+				ELSE 1 = 0 END AND (state = 'FAILED') = (decline <> ''))`},
 		{"a key has its payment", `
-			SELECT k.payment_id FROM idempotency_keys k LEFT JOIN payments p ON p.payment_id = k.payment_id
-			WHERE p.seq IS NULL`},
+			SELECT k.payment FROM idempotency_keys k LEFT JOIN payments p ON p.number = k.payment
+			WHERE k.payment IS NOT NULL AND p.number IS NULL`},
+		{"a busy payment has an intent, and only such a one", `
+			SELECT p.payment_id FROM payments p LEFT JOIN (SELECT payment FROM idempotency_keys WHERE intent IS NOT NULL) k ON k.payment = p.number
+			GROUP BY p.number, p.payment_id, p.busy HAVING count(k.payment) <> p.busy`},
 		// Once events have been trimmed their absence says nothing.
-		{"a payment has one event that says it was charged", `
-			SELECT p.payment_id FROM payments p
-				LEFT JOIN ` + events(engine) + ` e ON e.subject = p.customer_id || '/' || p.payment_id AND e.type = 'CHARGED'
+		{"a payment has an event that says where it stands", `
+			SELECT p.payment_id FROM payments p LEFT JOIN (` + events + `) e ON e.payment = p.payment_id AND e.state = p.state
 			WHERE (SELECT trimmed FROM event_log_meta WHERE id = 1) = 0
-			GROUP BY p.seq HAVING count(e.seq) <> 1`},
-		{"an event is about a payment of its customer", `
-			SELECT e.seq FROM ` + events(engine) + ` e
-				LEFT JOIN payments p ON p.payment_id = substr(e.subject, ` + find + `(e.subject, '/') + 1)
-			WHERE (e.subject = p.customer_id || '/' || p.payment_id) IS NOT TRUE`},
+			GROUP BY p.number, p.payment_id HAVING count(e.seq) = 0`},
+		{"an event is about a payment", `
+			SELECT e.seq FROM (` + events + `) e LEFT JOIN payments p ON p.payment_id = e.payment WHERE p.number IS NULL`},
 	}
 }
 
-// Verify proves the books from one snapshot: the entries of each payment sum to zero and move its amount between the
-// accounts that it is about, balances are the sums of the entries, and every payment has its entries, its key and its
-// event. It returns an error that names each broken rule with the ids of up to ten rows. It reads everything: the
-// time it takes grows with the store.
-func (s *Store) Verify(ctx context.Context) error {
-	var broken []error
-	err := s.db.Read(ctx, func(q sqldb.Querier) error {
+// Verify implements payments.Store: see payments.Proof.
+func (s *Store) Verify(ctx context.Context) (proof payments.Proof, err error) {
+	err = s.db.Read(ctx, func(q sqldb.Querier) error {
+		proof = payments.Proof{}
 		for _, c := range checks(s.db.Engine()) {
-			ids, err := c.run(ctx, q)
-			if err != nil {
+			if err := c.run(ctx, q, &proof); err != nil {
 				return fmt.Errorf("check that %s: %w", c.rule, err)
 			}
-			if len(ids) > 0 {
-				broken = append(broken, fmt.Errorf("broken: %s: %q", c.rule, ids))
-			}
 		}
-		return nil
+		p := prover{ctx: ctx, q: q, engine: s.db.Engine(), proof: &proof, found: map[string]int{}}
+		return p.run()
 	})
 	if err != nil {
-		return fmt.Errorf("verify: %w", err)
+		return payments.Proof{}, fmt.Errorf("verify: %w", err)
 	}
-	return errors.Join(broken...)
+	return proof, nil
 }
 
-func (c check) run(ctx context.Context, q sqldb.Querier) ([]string, error) {
-	rows, err := q.QueryContext(ctx, c.query+fmt.Sprintf(" LIMIT %d", maxFindings))
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var ids []string
-	for rows.Next() {
+func (c check) run(ctx context.Context, q sqldb.Querier, proof *payments.Proof) error {
+	return rows(ctx, q, func(row scanner) error {
 		var id string
-		if err := rows.Scan(&id); err != nil {
+		err := row.Scan(&id)
+		proof.Findings = append(proof.Findings, payments.Finding{Rule: c.rule, Row: id})
+		return err
+	}, c.query+` LIMIT `+strconv.Itoa(payments.MaxFindings))
+}
+
+// prover reads all transfers, in their order, and holds each against the one before, its entries and its payment.
+type prover struct {
+	ctx    context.Context
+	q      sqldb.Querier
+	engine sqldb.Engine
+	proof  *payments.Proof
+	found  map[string]int // by rule
+
+	head    ledger.Head
+	entries int64 // that the transfers have
+}
+
+const (
+	ruleChain    = "the chain of transfers is whole"
+	ruleSum      = "the entries of a transfer sum to zero in each currency"
+	ruleEntries  = "the entries by account are those of the transfers"
+	ruleLegs     = "a transfer has at least two legs on accounts that are there"
+	ruleReversed = "a reversal moves back all that was moved"
+)
+
+func (p *prover) find(rule, row string) {
+	if p.found[rule]++; p.found[rule] <= payments.MaxFindings {
+		p.proof.Findings = append(p.proof.Findings, payments.Finding{Rule: rule, Row: row})
+	}
+}
+
+func (p *prover) run() error {
+	for {
+		batch, err := readTransfers(p.ctx, p.q, p.head.Transfers+1, p.head.Transfers+proofBatch)
+		if err != nil {
+			return err
+		}
+		if len(batch) == 0 {
+			break
+		}
+		if err := p.batch(batch); err != nil {
+			return err
+		}
+		if last := batch[len(batch)-1].Number; last < p.head.Transfers+proofBatch && int64(len(batch)) < proofBatch {
+			p.head = ledger.Head{Transfers: last, Hash: batch[len(batch)-1].Hash}
+			break
+		}
+		p.head = ledger.Head{Transfers: batch[len(batch)-1].Number, Hash: batch[len(batch)-1].Hash}
+	}
+	end, err := readHead(p.ctx, p.q, "")
+	if err != nil {
+		return err
+	}
+	if end.Ledger.Hash != p.head.Hash {
+		p.find(ruleChain, "head")
+	}
+	var entries int64
+	if err := p.q.QueryRowContext(p.ctx, `SELECT count(*) FROM entries`).Scan(&entries); err != nil {
+		return err
+	}
+	if entries != p.entries {
+		p.find(ruleEntries, fmt.Sprintf("%d entries, and the transfers have %d", entries, p.entries))
+	}
+	return nil
+}
+
+// account is what a transfer's entry is held against.
+type account struct {
+	id       ledger.AccountID
+	currency string
+}
+
+func (p *prover) batch(batch []ledger.Transfer) error {
+	var numbers []int64
+	for _, t := range batch {
+		for _, l := range t.Legs {
+			numbers = append(numbers, l.Account)
+		}
+	}
+	slices.Sort(numbers)
+	accounts := make(map[int64]account)
+	err := each(p.ctx, p.q, p.engine, number, slices.Compact(numbers), `SELECT a.number, a.account_id, a.currency FROM %s CROSS JOIN accounts a
+		WHERE a.number = r.v`, func(row scanner) error {
+		var (
+			n int64
+			a account
+		)
+		err := row.Scan(&n, &a.id, &a.currency)
+		accounts[n] = a
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	entries, err := p.entriesOf(batch)
+	if err != nil {
+		return err
+	}
+	before := p.head
+	for i := range batch {
+		t := &batch[i]
+		p.proof.Transfers++
+		p.entries += int64(len(t.Entries))
+		row := strconv.FormatInt(t.Number, 10)
+		if ledger.Verify(before, t, func(n int64) ledger.AccountID { return accounts[n].id }) != nil {
+			p.find(ruleChain, row)
+		}
+		before = ledger.Head{Transfers: t.Number, Hash: t.Hash}
+		if len(t.Legs) < 2 || slices.ContainsFunc(t.Legs, func(l ledger.Leg) bool { return accounts[l.Account] == account{} }) {
+			p.find(ruleLegs, row)
+		}
+		sums := map[string]int64{}
+		for _, e := range t.Entries {
+			sums[accounts[e.Account].currency] += e.Amount
+		}
+		for _, sum := range sums {
+			if sum != 0 {
+				p.find(ruleSum, row)
+			}
+		}
+		if !sameEntries(t.Entries, entries[t.Number]) {
+			p.find(ruleEntries, row)
+		}
+		if t.Kind == ledger.Reversal {
+			if whole, err := p.reverses(t); err != nil {
+				return err
+			} else if !whole {
+				p.find(ruleReversed, row)
+			}
+		}
+	}
+	return nil
+}
+
+// reverses says whether t moves back all that the transfer which it is of has moved.
+func (p *prover) reverses(t *ledger.Transfer) (bool, error) {
+	of, err := readTransfers(p.ctx, p.q, t.Of, t.Of)
+	if err != nil || len(of) == 0 {
+		return false, err
+	}
+	return slices.EqualFunc(of[0].Legs, t.Legs, func(a, b ledger.Leg) bool { return a.Account == b.Account && a.Amount == -b.Amount }), nil
+}
+
+// entriesOf returns the entries by account of the transfers, by their numbers.
+func (p *prover) entriesOf(batch []ledger.Transfer) (map[int64][]ledger.Entry, error) {
+	found := make(map[int64][]ledger.Entry, len(batch))
+	scan := func(row scanner) error {
+		var (
+			transfer int64
+			e        ledger.Entry
+		)
+		err := row.Scan(&transfer, &e.Account, &e.Amount, &e.Held, &e.BalanceAfter, &e.HeldAfter)
+		found[transfer] = append(found[transfer], e)
+		return err
+	}
+	const columns = `SELECT e.transfer, e.account, e.amount, e.held, e.balance_after, e.held_after FROM `
+	var accounts, transfers []int64
+	for _, t := range batch {
+		for _, e := range t.Entries {
+			accounts, transfers = append(accounts, e.Account), append(transfers, t.Number)
+		}
+	}
+	if p.engine == sqldb.PostgreSQL {
+		return found, rows(p.ctx, p.q, scan, columns+`unnest($1::bigint[], $2::bigint[]) AS r (a, t) JOIN entries e
+			ON e.account = r.a AND e.transfer = r.t`, accounts, transfers)
+	}
+	for i := range accounts {
+		if err := rows(p.ctx, p.q, scan, columns+`entries e WHERE e.account = ? AND e.transfer = ?`, accounts[i], transfers[i]); err != nil {
 			return nil, err
 		}
-		ids = append(ids, id)
 	}
-	return ids, rows.Err()
+	return found, nil
+}
+
+// sameEntries compares entries in any order; a transfer has one for each account.
+func sameEntries(a, b []ledger.Entry) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for _, e := range a {
+		if !slices.Contains(b, e) {
+			return false
+		}
+	}
+	return true
 }

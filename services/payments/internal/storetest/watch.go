@@ -1,11 +1,11 @@
 package storetest
 
 import (
-	"errors"
-	"reflect"
+	"fmt"
 	"testing"
 
 	"github.com/concordat-dev/concordat/kit/fault"
+	"github.com/concordat-dev/concordat/services/payments/internal/ledger"
 	"github.com/concordat-dev/concordat/services/payments/internal/payments"
 )
 
@@ -23,159 +23,107 @@ func follow(t *testing.T, s Store, customer payments.CustomerID, token string) p
 	return feed
 }
 
-// next returns the next transaction and its token.
-func next(t *testing.T, feed payments.Feed) (payments.Transaction, string) {
+// wantNext takes the next transaction and returns its token.
+func wantNext(t *testing.T, feed payments.Feed, what payments.TransactionType, amount int64, p payments.Payment) string {
 	t.Helper()
 	got, token, err := feed.Next(limit(t))
-	if err != nil {
-		t.Fatalf("next: %v", err)
-	}
-	return got, token
-}
-
-// wantCharged takes the next transaction and checks that it says that p was charged. It returns the token.
-func wantCharged(t *testing.T, feed payments.Feed, p payments.Payment) string {
-	t.Helper()
-	got, token := next(t, feed)
-	want := payments.Transaction{Type: payments.TransactionCharged, Payment: p, At: p.CreatedAt}
-	if !reflect.DeepEqual(got, want) {
-		t.Fatalf("got %+v, want %+v", got, want)
-	}
+	wantError(t, err, nil)
+	wantEqual(t, got, payments.Transaction{Type: what, Amount: amount, Payment: p, At: p.UpdatedAt})
 	return token
 }
 
-// wantQuiet checks that nothing more comes by capturing a last payment, which must be the next.
-func wantQuiet(t *testing.T, s Store, feed payments.Feed, last payments.Payment) {
-	t.Helper()
-	add(t, s, last)
-	wantCharged(t, feed, last)
-}
-
 func watchOfOne(t *testing.T, db Database) {
-	s := open(t, db)
-	add(t, s, payment(ann, 1, 100)) // before the watch
+	s := db.Open(t)
+	do(t, s, charge("before", ann, 150))
 	feed := follow(t, s, ann, "")
-	add(t, s, payment(bob, 2, 100))
-	second := payment(ann, 3, 300)
-	second.Metadata = map[string]string{"cart": "7"}
-	add(t, s, second)
-	add(t, s, payment(bob, 4, 100))
-	third := payment(ann, 5, 500)
-	add(t, s, third)
-	wantCharged(t, feed, second)
-	wantCharged(t, feed, third)
+	p := do(t, s, charge("k", ann, 150)).Payment
+	do(t, s, charge("other", bob, 150))
+	held := do(t, s, authorize("h", ann, 100)).Payment
+	back := do(t, s, refund("r", p.ID, 50)).Payment
+	wantNext(t, feed, payments.TransactionCharged, 150, p)
+	wantNext(t, feed, payments.TransactionAuthorized, 100, held)
+	wantNext(t, feed, payments.TransactionRefunded, 50, back)
 }
 
 func watchResumes(t *testing.T, db Database) {
-	for _, customer := range []payments.CustomerID{"", ann} {
-		name := "of all"
-		if customer != "" {
-			name = "of one customer"
-		}
-		base := 0x100 * (1 + len(customer))
-		t.Run(name, func(t *testing.T) {
-			s := db.Open(t)
-			feed := follow(t, s, customer, "")
-			first, second, third := payment(ann, base+1, 100), payment(ann, base+2, 200), payment(ann, base+3, 300)
-			add(t, s, first)
-			add(t, s, second)
-			token := wantCharged(t, feed, first)
-			feed.Close()
-			add(t, s, third)
-			if err := s.Close(); err != nil {
-				t.Fatal(err)
-			}
-
-			s = db.Open(t)
-			defer func() {
-				if err := s.Close(); err != nil {
-					t.Error(err)
-				}
-			}()
-			feed = follow(t, s, customer, token)
-			wantCharged(t, feed, second)
-			last := wantCharged(t, feed, third)
-			if got := feed.Position(); got != last {
-				t.Errorf("the position is %q, the last token %q", got, last)
-			}
-			wantQuiet(t, s, feed, payment(ann, base+4, 400))
-			verify(t, s)
-		})
+	s := db.Open(t)
+	feed := follow(t, s, ann, "")
+	first := do(t, s, charge("1", ann, 150)).Payment
+	second := do(t, s, charge("2", ann, 150)).Payment
+	token := wantNext(t, feed, payments.TransactionCharged, 150, first)
+	feed.Close()
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
 	}
+	s = db.Open(t)
+	feed = follow(t, s, ann, token)
+	third := do(t, s, charge("3", ann, 150)).Payment
+	wantNext(t, feed, payments.TransactionCharged, 150, second)
+	wantNext(t, feed, payments.TransactionCharged, 150, third)
 }
 
 func watchUnderLoad(t *testing.T, db Database) {
 	const n = 300
-	s := open(t, db)
+	s := db.Open(t)
 	feed := follow(t, s, "", "")
-	done := make(chan error, 1)
-	go func() {
-		errs := make([]error, n)
-		together(n, func(i int) {
-			p := payment(ann, i, 100)
-			_, errs[i] = s.Capture(t.Context(), claimOf(p), posting(p))
-		})
-		done <- errors.Join(errs...)
-	}()
-	seen := make(map[payments.ID]bool, n)
-	var token string
-	for len(seen) < n {
-		// Every seventh one comes over a watch that was resumed.
-		if len(seen)%7 == 6 {
-			feed.Close()
-			feed = follow(t, s, "", token)
+	made := make(chan payments.ID, n)
+	go atOnce(n, func(i int) {
+		o, err := s.Do(limit(t), charge(fmt.Sprint(i), ann, 150))
+		if err != nil {
+			t.Error(err)
 		}
-		var got payments.Transaction
-		got, token = next(t, feed)
-		if seen[got.Payment.ID] {
-			t.Fatalf("payment %s came twice", got.Payment.ID)
+		made <- o.Payment.ID
+	})
+	told := map[payments.ID]int{}
+	last := int64(0)
+	for range n {
+		got, _, err := feed.Next(limit(t))
+		if err != nil {
+			t.Fatal(err)
 		}
-		seen[got.Payment.ID] = true
+		told[got.Payment.ID]++
+		if got.Payment.Number <= last {
+			t.Errorf("payment %d is told of after %d", got.Payment.Number, last)
+		}
+		last = got.Payment.Number
 	}
-	if err := <-done; err != nil {
-		t.Fatal(err)
+	for range n {
+		if id := <-made; told[id] != 1 {
+			t.Errorf("payment %s was told of %d times", id, told[id])
+		}
 	}
-	wantQuiet(t, s, feed, payment(bob, n, 100))
-	verify(t, s)
 }
 
 func foreignToken(t *testing.T, db Database) {
-	s := open(t, db)
-	add(t, s, payment(ann, 1, 100))
-	all := follow(t, s, "", "").Position()
-	own := follow(t, s, ann, "").Position()
+	s := db.Open(t)
+	feed := follow(t, s, ann, "")
+	token := wantNextOf(t, s, feed)
 	for name, c := range map[string]struct {
 		customer payments.CustomerID
 		token    string
 	}{
-		"a token of all, for one customer":   {ann, all},
-		"a token of one customer, for all":   {"", own},
-		"a token of another customer":        {bob, own},
-		"a token that was made up":           {ann, "nonsense"},
-		"a token that has lost its last one": {ann, own[:len(own)-1]},
+		"another customer's": {bob, token}, "that of all": {"", token}, "none": {ann, "none"}, "a part": {ann, token[:len(token)-1]},
 	} {
-		if feed, err := s.Watch(t.Context(), c.customer, c.token); !errors.Is(err, errToken) {
-			t.Errorf("%s: %v", name, err)
-			if err == nil {
-				feed.Close()
-			}
+		if _, err := s.Watch(t.Context(), c.customer, c.token); err == nil {
+			t.Errorf("%s was taken", name)
+		} else {
+			wantError(t, err, errToken)
 		}
 	}
 }
 
+func wantNextOf(t *testing.T, s Store, feed payments.Feed) string {
+	return wantNext(t, feed, payments.TransactionCharged, 150, do(t, s, charge("k", ann, 150)).Payment)
+}
+
 func refusedHasNoEvent(t *testing.T, db Database) {
-	s := open(t, db)
+	s := db.Open(t)
 	feed := follow(t, s, "", "")
-	first := payment(ann, 1, 100)
-	if _, err := s.Capture(t.Context(), claim("k", "a"), posting(first)); err != nil {
-		t.Fatal(err)
-	}
-	wantCharged(t, feed, first)
-	if _, err := s.Capture(t.Context(), claim("k", "b"), posting(payment(ann, 2, 200))); err == nil {
-		t.Fatal("other content was captured")
-	}
-	if _, err := s.Capture(t.Context(), claim("k", "a"), posting(payment(ann, 3, 100))); err != nil {
-		t.Fatal(err)
-	}
-	wantQuiet(t, s, feed, payment(ann, 4, 100))
+	p := do(t, s, charge("k", ann, 150)).Payment
+	do(t, s, charge("k", ann, 150))
+	_, err := s.Do(limit(t), refund("r", p.ID, 151))
+	wantError(t, err, ledger.ErrAmountExceeded)
+	last := do(t, s, charge("l", ann, 150)).Payment
+	wantNext(t, feed, payments.TransactionCharged, 150, p)
+	wantNext(t, feed, payments.TransactionCharged, 150, last)
 }
