@@ -98,7 +98,10 @@ func listen(t *testing.T, address string) net.Listener {
 
 func config(dir, auth string) Config {
 	return Config{
-		Settings: Settings{Listen: "127.0.0.1:0", Data: filepath.Join(dir, "payments"), Auth: auth},
+		Settings: Settings{
+			Listen: "127.0.0.1:0", Data: filepath.Join(dir, "payments"), Auth: auth, Users: "dns:///127.0.0.1:1",
+			AuthorizationExpiry: time.Hour, KeyRetention: 24 * time.Hour, CustomerStaleness: time.Minute,
+		},
 		Common: kit.Common{
 			PKI: filepath.Join(dir, "pki"), TrustDomain: "concordat", Issuer: kittest.Issuer, Audience: kittest.Audience,
 			DrainTimeout: 5 * time.Second,
@@ -157,7 +160,8 @@ func (r *running) verify(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(store.Verify(t.Context()), store.Close()); err != nil {
+	proof, err := store.Verify(t.Context())
+	if err := errors.Join(err, proof.Err(), store.Close()); err != nil {
 		t.Error(err)
 	}
 }

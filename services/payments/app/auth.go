@@ -43,14 +43,10 @@ func keys(auth grpc.ClientConnInterface) func(context.Context) ([]token.Key, err
 	}
 }
 
-// customers is the customer directory: auth.v1.
-type customers struct{ auth authv1.AuthServiceClient }
+// source is where customers are known: auth.v1.
+type source struct{ auth authv1.AuthServiceClient }
 
-var _ payments.Customers = customers{}
-
-func newCustomers(auth grpc.ClientConnInterface) customers {
-	return customers{authv1.NewAuthServiceClient(auth)}
-}
+var _ payments.Customers = source{}
 
 var (
 	// errUserNotFound is how auth.v1 says that there is no such user.
@@ -60,7 +56,7 @@ var (
 )
 
 // Get asks auth for a customer.
-func (c customers) Get(ctx context.Context, id payments.CustomerID) (payments.Customer, error) {
+func (c source) Get(ctx context.Context, id payments.CustomerID) (payments.Customer, error) {
 	resp, err := c.auth.GetUser(ctx, &authv1.GetUserRequest{UserId: string(id)})
 	switch {
 	case err == nil:

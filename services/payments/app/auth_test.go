@@ -49,7 +49,7 @@ func TestTheCustomerIsWhatAuthSays(t *testing.T) {
 	} {
 		a := &answers{}
 		a.user.UserId, a.user.Active, a.user.Role = ann, c.active, c.role
-		got, err := newCustomers(a).Get(t.Context(), ann)
+		got, err := source{authv1.NewAuthServiceClient(a)}.Get(t.Context(), ann)
 		if err != nil || got != c.want {
 			t.Errorf("%s: %+v, %v; want %+v", name, got, err, c.want)
 		}
@@ -75,7 +75,7 @@ func TestWhatAuthAnswersInsteadOfACustomerIsTranslated(t *testing.T) {
 		"it is broken":                  {fault.New(fault.Internal, "INTERNAL", "").WithDomain(policy), fault.Internal, nil},
 		"another NOT_FOUND":             {fault.New(fault.NotFound, "NOT_FOUND", "").WithDomain(policy), fault.Internal, nil},
 	} {
-		_, err := newCustomers(&answers{err: c.err}).Get(t.Context(), ann)
+		_, err := source{authv1.NewAuthServiceClient(&answers{err: c.err})}.Get(t.Context(), ann)
 		f, ok := fault.As(err)
 		if !ok || f.Kind() != c.kind {
 			t.Errorf("%s: %v", name, err)
@@ -97,7 +97,7 @@ func TestACallerThatIsGoneIsNotTakenForAuthBeingDown(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, err := newCustomers(&answers{err: fault.New(fault.Canceled, "CANCELED", "")}).Get(ctx, ann)
+	_, err := source{authv1.NewAuthServiceClient(&answers{err: fault.New(fault.Canceled, "CANCELED", "")})}.Get(ctx, ann)
 	if !errors.Is(err, context.Canceled) || errors.Is(err, payments.ErrUpstreamUnavailable) {
 		t.Errorf("got %v", err)
 	}

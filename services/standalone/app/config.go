@@ -72,6 +72,7 @@ func (c *Config) connect(authAt, usersAt, paymentsAt net.Addr) {
 		at       net.Addr
 	}{
 		{&c.Auth.Users, usersTarget, usersAt}, {&c.Users.Auth, authTarget, authAt}, {&c.Payments.Auth, authTarget, authAt},
+		{&c.Payments.Users, usersTarget, usersAt},
 		{&c.Gateway.Auth, authTarget, authAt}, {&c.Gateway.Users, usersTarget, usersAt}, {&c.Gateway.Payments, paymentsTarget, paymentsAt},
 	} {
 		if *t.target == t.standard {

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"reflect"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -21,7 +22,9 @@ import (
 	"github.com/concordat-dev/concordat/kit/id"
 	"github.com/concordat-dev/concordat/kit/kittest"
 	"github.com/concordat-dev/concordat/services/payments/internal/api"
+	"github.com/concordat-dev/concordat/services/payments/internal/ledger"
 	"github.com/concordat-dev/concordat/services/payments/internal/payments"
+	"github.com/concordat-dev/concordat/services/payments/internal/simulator"
 	"github.com/concordat-dev/concordat/services/payments/internal/sqlstore"
 )
 
@@ -90,7 +93,8 @@ func start(t *testing.T, dir string, options ...func(*kittest.Options)) *service
 	}
 	customers := &directory{active: map[payments.CustomerID]bool{ann: true, bob: true}}
 	domain, err := payments.NewService(payments.Deps{
-		Store: store, Customers: customers, Clock: clock.System(), NewID: newID,
+		Store: store, Customers: customers, Processor: simulator.New(clock.System()), Clock: clock.System(), NewID: newID,
+		AuthorizationExpiry: 7 * 24 * time.Hour,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -133,7 +137,8 @@ func (s *service) orders() paymentsv1.PaymentServiceClient {
 // verify proves the books.
 func (s *service) verify(t *testing.T) {
 	t.Helper()
-	if err := s.store.Verify(t.Context()); err != nil {
+	proof, err := s.store.Verify(t.Context())
+	if err := errors.Join(err, proof.Err()); err != nil {
 		t.Error(err)
 	}
 }
@@ -201,7 +206,7 @@ func TestEveryRPCOfTheContractIsServed(t *testing.T) {
 
 func TestEveryReasonOfTheDomainIsInTheContractAndEveryOneOfTheContractIsUsed(t *testing.T) {
 	t.Parallel()
-	kittest.WantReasons(t, paymentsv1.File_payments_v1_error_reason_proto.Enums().ByName("ErrorReason"), payments.Faults())
+	kittest.WantReasons(t, paymentsv1.File_payments_v1_error_reason_proto.Enums().ByName("ErrorReason"), slices.Concat(payments.Faults(), ledger.Faults()))
 }
 
 // The bytes of the source material: a client that was built years ago sends these.

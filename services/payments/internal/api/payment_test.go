@@ -45,6 +45,7 @@ func TestAChargeIsAnsweredWithThePayment(t *testing.T) {
 			PaymentId: p.GetPaymentId(), OrderId: "X1", CustomerId: ann, AmountCents: 150, Currency: "EUR",
 			State:    paymentsv1.PaymentState_PAYMENT_STATE_CAPTURED,
 			Metadata: map[string]string{"cart": "7"}, CreatedAt: p.GetCreatedAt(),
+			CapturedCents: 150, UpdatedAt: p.GetCreatedAt(),
 		})
 	}
 	s.verify(t)

@@ -41,6 +41,7 @@ func wantCharged(t *testing.T, stream watch, p *paymentsv1.Payment) string {
 	}
 	wantEqual(t, resp.GetTransaction(), &paymentsv1.Transaction{
 		Type: paymentsv1.TransactionType_TRANSACTION_TYPE_CHARGED, Payment: p, Timestamp: p.GetCreatedAt(),
+		AmountCents: p.GetAmountCents(),
 	})
 	if resp.GetResumeToken() == "" {
 		t.Error("a transaction without a token")

@@ -166,6 +166,8 @@ var (
 	// ErrCurrencyUnknown: the currency is not an active ISO 4217 code with a minor unit. It has a violation on currency.
 	ErrCurrencyUnknown = fault.New(fault.InvalidArgument, "CURRENCY_UNKNOWN", "unknown currency").
 				WithViolation("currency", "currency.iso4217", "must be an active ISO 4217 code with a minor unit")
+	// ErrFilterInvalid: the filter of a list cannot be read. It has a violation on filter that says where.
+	ErrFilterInvalid = fault.New(fault.InvalidArgument, "FILTER_INVALID", "the filter is not valid")
 	// ErrInFlight: a command with the same key, or a change of the same payment, is at work.
 	ErrInFlight = fault.New(fault.Aborted, "IDEMPOTENCY_KEY_IN_FLIGHT", "a request with the same key is at work").
 			WithRetryAfter(200 * time.Millisecond)
@@ -193,6 +195,7 @@ func Faults() []*fault.Fault {
 		ErrCustomerInactive,
 		ErrIdempotencyKeyReused,
 		ErrCurrencyUnknown,
+		ErrFilterInvalid,
 		ErrInFlight,
 		ErrProcessorUnavailable,
 		ErrOverloaded,

@@ -2,6 +2,8 @@ package payments
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"time"
 
 	"github.com/concordat-dev/concordat/services/payments/internal/ledger"
@@ -158,6 +160,15 @@ type TrialBalanceRow struct {
 type Proof struct {
 	Findings  []Finding
 	Transfers int64 // how many were read
+}
+
+// Err returns nil for sound books, and else an error that names every finding.
+func (p Proof) Err() error {
+	var broken []error
+	for _, f := range p.Findings {
+		broken = append(broken, fmt.Errorf("broken: %s: %q", f.Rule, f.Row))
+	}
+	return errors.Join(broken...)
 }
 
 // Finding is one row that breaks a rule: up to MaxFindings are named of each rule.

@@ -80,6 +80,7 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 		Random:      opts.Random,
 		Migrations: []sqldb.Set{
 			eventlog.Migrations(),
+			eventlog.ConsumerMigrations(),
 			{Name: "payments", FS: migrations, Dir: "migrations"},
 		},
 	})

@@ -2,11 +2,9 @@ package sqlstore
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"time"
 
-	"github.com/concordat-dev/concordat/kit/eventlog"
 	"github.com/concordat-dev/concordat/kit/sqldb"
 	"github.com/concordat-dev/concordat/services/payments/internal/ledger"
 	"github.com/concordat-dev/concordat/services/payments/internal/payments"
@@ -86,25 +84,4 @@ func (s *Store) Forget(ctx context.Context, before time.Time, limit int) (remove
 		return 0, fmt.Errorf("forget idempotency keys: %w", err)
 	}
 	return removed, nil
-}
-
-// Erase removes what a customer's payments and accounts have of personal data: the metadata that callers wrote on them, also of
-// the events that are kept. The books stay. It is an effect for an eventlog.Consumer: all of it is in the transaction.
-func (s *Store) Erase(ctx context.Context, tx *sqldb.Tx, customer payments.CustomerID) error {
-	for _, statement := range []string{
-		`UPDATE payments SET metadata = NULL WHERE customer_id = $1 AND metadata IS NOT NULL`,
-		`UPDATE accounts SET metadata = NULL WHERE owner = $1 AND metadata IS NOT NULL`,
-	} {
-		if _, err := tx.ExecContext(ctx, statement, string(customer)); err != nil {
-			return fmt.Errorf("erase customer: %w", err)
-		}
-	}
-	return s.log.Redact(ctx, tx, string(customer), func(e eventlog.Event) ([]byte, error) {
-		var told event
-		if err := json.Unmarshal(e.Payload, &told); err != nil {
-			return nil, err
-		}
-		told.Metadata = nil
-		return json.Marshal(told)
-	})
 }

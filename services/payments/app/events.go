@@ -9,21 +9,31 @@ import (
 
 	authv1 "github.com/concordat-dev/concordat/gen/go/auth/v1"
 	"github.com/concordat-dev/concordat/kit/token"
+	"github.com/concordat-dev/concordat/services/payments/internal/customers"
+	"github.com/concordat-dev/concordat/services/payments/internal/payments"
 )
 
-// revocations returns what opens auth's feed of access tokens that are good no more.
-func revocations(auth grpc.ClientConnInterface) token.Open {
+// userEvents returns what opens auth's feed of what happens to users. It ends access tokens, and it says which customers to ask
+// about anew: both read the one stream.
+func userEvents(auth grpc.ClientConnInterface, directory *customers.Directory) token.Open {
 	service := authv1.NewAuthServiceClient(auth)
 	return func(ctx context.Context, point string, since time.Time) (func() (token.News, error), error) {
 		stream, err := service.WatchUserEvents(ctx, &authv1.WatchUserEventsRequest{ResumeToken: point, Since: timestamppb.New(since)})
 		if err != nil {
 			return nil, err
 		}
+		if point == "" {
+			directory.ForgetAll() // nobody knows what was missed
+		}
 		return func() (token.News, error) {
 			resp, err := stream.Recv()
 			if err != nil {
 				return token.News{}, err
 			}
+			if user := resp.GetEvent().GetUserId(); user != "" {
+				directory.Forget(payments.CustomerID(user))
+			}
+			directory.Heard()
 			return token.News{Revocation: revocation(resp.GetEvent()), Point: resp.GetResumeToken()}, nil
 		}, nil
 	}
