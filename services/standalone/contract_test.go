@@ -49,10 +49,10 @@ func fields(md protoreflect.MessageDescriptor, seen map[protoreflect.FullName]bo
 }
 
 // secret says whether a field is one by its name. Tokens that only say where a stream or a list goes on are none, nor are the codes of
-// places.
+// places and of declines.
 func secret(name string) bool {
 	if strings.HasSuffix(name, "_at") || name == "resume_token" || name == "page_token" || name == "next_page_token" ||
-		name == "country_code" || name == "postal_code" {
+		name == "country_code" || name == "postal_code" || name == "decline_code" {
 		return false
 	}
 	return regexp.MustCompile(`(^|_)(password|secret|token|code|otp|pin)($|_)`).MatchString(name)

@@ -175,8 +175,8 @@ func wantBooks(t *testing.T, path string, paid int64) {
 	}
 	defer db.Close()
 	for what, query := range map[string]string{
-		"payments without two entries that sum to zero": `SELECT count(*) FROM payments p WHERE (SELECT count(*) || '/' || total(amount) FROM entries e WHERE e.payment = p.seq) <> '2/0.0'`,
-		"balances that are not the sum of the entries":  `SELECT count(*) FROM accounts a WHERE balance <> (SELECT coalesce(sum(amount), 0) FROM entries e WHERE e.account = a.seq)`,
+		"payments without two entries that sum to zero": `SELECT count(*) FROM payments p WHERE (SELECT count(*) || '/' || total(amount) FROM entries e JOIN transfers t ON t.number = e.transfer WHERE t.payment_id = p.payment_id) <> '2/0.0'`,
+		"balances that are not the sum of the entries":  `SELECT count(*) FROM accounts a WHERE balance <> (SELECT coalesce(sum(amount), 0) FROM entries e WHERE e.account = a.number)`,
 	} {
 		var n int
 		if err := db.QueryRow(query).Scan(&n); err != nil || n != 0 {

@@ -404,7 +404,7 @@ func TestReflectionShowsWhatCallersCanUse(t *testing.T) {
 	want := []string{
 		"auth.v1.AdminService", "auth.v1.AuthService", "auth.v1.KeyService", "auth.v1.SessionService",
 		"grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection",
-		"payments.v1.PaymentService", "users.v1.UserService",
+		"payments.v1.LedgerService", "payments.v1.PaymentService", "users.v1.UserService",
 	}
 	if !slices.Equal(services, want) {
 		t.Errorf("services: %v", services)

@@ -625,7 +625,7 @@ func (x *MoveOperation) GetExpiresIn() *durationpb.Duration {
 // PostOperation moves what a pending transfer holds.
 type PostOperation struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The pending transfer. Required, above zero.
+	// The pending transfer. Required, 1 or above.
 	TransferNumber int64 `protobuf:"varint,1,opt,name=transfer_number,json=transferNumber,proto3" json:"transfer_number,omitempty"`
 	// How much of it to move, for a transfer of two legs: what is left stays held. 0 means all that is left.
 	AmountCents   int64 `protobuf:"varint,2,opt,name=amount_cents,json=amountCents,proto3" json:"amount_cents,omitempty"`
@@ -680,7 +680,7 @@ func (x *PostOperation) GetAmountCents() int64 {
 // VoidOperation releases what a pending transfer still holds.
 type VoidOperation struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The pending transfer. Required, above zero.
+	// The pending transfer. Required, 1 or above.
 	TransferNumber int64 `protobuf:"varint,1,opt,name=transfer_number,json=transferNumber,proto3" json:"transfer_number,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
@@ -726,7 +726,7 @@ func (x *VoidOperation) GetTransferNumber() int64 {
 // ReverseOperation moves back what a transfer has moved, once.
 type ReverseOperation struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The transfer, of kind MOVE or POST. Required, above zero.
+	// The transfer, of kind MOVE or POST. Required, 1 or above.
 	TransferNumber int64 `protobuf:"varint,1,opt,name=transfer_number,json=transferNumber,proto3" json:"transfer_number,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
@@ -936,12 +936,12 @@ const file_payments_v1_ledger_proto_rawDesc = "" +
 	"expires_in\x18\x03 \x01(\v2\x19.google.protobuf.DurationB\x11\xbaH\x0e\xaa\x01\v\"\x05\b\x80\x8a\x8a\x0f2\x02\b\x01H\x00R\texpiresIn\x88\x01\x01B\r\n" +
 	"\v_expires_in\"m\n" +
 	"\rPostOperation\x120\n" +
-	"\x0ftransfer_number\x18\x01 \x01(\x03B\a\xbaH\x04\"\x02 \x00R\x0etransferNumber\x12*\n" +
+	"\x0ftransfer_number\x18\x01 \x01(\x03B\a\xbaH\x04\"\x02(\x01R\x0etransferNumber\x12*\n" +
 	"\famount_cents\x18\x02 \x01(\x03B\a\xbaH\x04\"\x02(\x00R\vamountCents\"A\n" +
 	"\rVoidOperation\x120\n" +
-	"\x0ftransfer_number\x18\x01 \x01(\x03B\a\xbaH\x04\"\x02 \x00R\x0etransferNumber\"D\n" +
+	"\x0ftransfer_number\x18\x01 \x01(\x03B\a\xbaH\x04\"\x02(\x01R\x0etransferNumber\"D\n" +
 	"\x10ReverseOperation\x120\n" +
-	"\x0ftransfer_number\x18\x01 \x01(\x03B\a\xbaH\x04\"\x02 \x00R\x0etransferNumber\"\xd5\x02\n" +
+	"\x0ftransfer_number\x18\x01 \x01(\x03B\a\xbaH\x04\"\x02(\x01R\x0etransferNumber\"\xd5\x02\n" +
 	"\x05Entry\x12'\n" +
 	"\x0ftransfer_number\x18\x01 \x01(\x03R\x0etransferNumber\x12-\n" +
 	"\x04kind\x18\x02 \x01(\x0e2\x19.payments.v1.TransferKindR\x04kind\x12!\n" +

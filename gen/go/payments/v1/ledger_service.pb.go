@@ -618,7 +618,7 @@ func (x *TransferResponse) GetTransfers() []*Transfer {
 // GetTransferRequest names a transfer.
 type GetTransferRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The number of the transfer. Required, above zero.
+	// The number of the transfer. Required, 1 or above.
 	TransferNumber int64 `protobuf:"varint,1,opt,name=transfer_number,json=transferNumber,proto3" json:"transfer_number,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
@@ -1101,7 +1101,7 @@ const file_payments_v1_ledger_service_proto_rawDesc = "" +
 	"\x10TransferResponse\x123\n" +
 	"\ttransfers\x18\x01 \x03(\v2\x15.payments.v1.TransferR\ttransfers\"F\n" +
 	"\x12GetTransferRequest\x120\n" +
-	"\x0ftransfer_number\x18\x01 \x01(\x03B\a\xbaH\x04\"\x02 \x00R\x0etransferNumber\"H\n" +
+	"\x0ftransfer_number\x18\x01 \x01(\x03B\a\xbaH\x04\"\x02(\x01R\x0etransferNumber\"H\n" +
 	"\x13GetTransferResponse\x121\n" +
 	"\btransfer\x18\x01 \x01(\v2\x15.payments.v1.TransferR\btransfer\"\x18\n" +
 	"\x16GetTrialBalanceRequest\"\x88\x01\n" +
@@ -1122,25 +1122,25 @@ const file_payments_v1_ledger_service_proto_rawDesc = "" +
 	"\x0etransfer_count\x18\x03 \x01(\x03R\rtransferCount\"5\n" +
 	"\rLedgerFinding\x12\x12\n" +
 	"\x04rule\x18\x01 \x01(\tR\x04rule\x12\x10\n" +
-	"\x03row\x18\x02 \x01(\tR\x03row2\x81\n" +
+	"\x03row\x18\x02 \x01(\tR\x03row2\xb2\n" +
 	"\n" +
-	"\rLedgerService\x12\x9d\x01\n" +
-	"\vOpenAccount\x12\x1f.payments.v1.OpenAccountRequest\x1a .payments.v1.OpenAccountResponse\"K\xc2\xf3\x18-\n" +
-	"\x02\x02\x03\x12\x0epayments.admin*\x02\b\x052\x02\b\x04B\x0fidempotency_key\x82\xd3\xe4\x93\x02\x11:\x01*\"\f/v1/accounts\x90\x02\x02\x12\x92\x01\n" +
+	"\rLedgerService\x12\xa4\x01\n" +
+	"\vOpenAccount\x12\x1f.payments.v1.OpenAccountRequest\x1a .payments.v1.OpenAccountResponse\"R\xc2\xf3\x18-\n" +
+	"\x02\x02\x03\x12\x0epayments.admin*\x02\b\x052\x02\b\x04B\x0fidempotency_key\x82\xd3\xe4\x93\x02\x18:\x01*\"\x13/v1/ledger/accounts\x90\x02\x02\x12\x99\x01\n" +
 	"\n" +
-	"GetAccount\x12\x1e.payments.v1.GetAccountRequest\x1a\x1f.payments.v1.GetAccountResponse\"C\xc2\xf3\x18\x1b\n" +
-	"\x02\x02\x03\x12\rpayments.read*\x02\b\x022\x02\b\x04\x82\xd3\xe4\x93\x02\x1b\x12\x19/v1/accounts/{account_id}\x90\x02\x01\x12\xa4\x01\n" +
-	"\fListAccounts\x12 .payments.v1.ListAccountsRequest\x1a!.payments.v1.ListAccountsResponse\"O\xc2\xf3\x184\n" +
+	"GetAccount\x12\x1e.payments.v1.GetAccountRequest\x1a\x1f.payments.v1.GetAccountResponse\"J\xc2\xf3\x18\x1b\n" +
+	"\x02\x02\x03\x12\rpayments.read*\x02\b\x022\x02\b\x04\x82\xd3\xe4\x93\x02\"\x12 /v1/ledger/accounts/{account_id}\x90\x02\x01\x12\xab\x01\n" +
+	"\fListAccounts\x12 .payments.v1.ListAccountsRequest\x1a!.payments.v1.ListAccountsResponse\"V\xc2\xf3\x184\n" +
 	"\x02\x02\x03\x12\rpayments.read\"\x17\n" +
-	"\x05owner\x12\x0epayments.admin*\x02\b\x052\x02\b\x04\x82\xd3\xe4\x93\x02\x0e\x12\f/v1/accounts\x90\x02\x01\x12\x9d\x01\n" +
-	"\vListEntries\x12\x1f.payments.v1.ListEntriesRequest\x1a .payments.v1.ListEntriesResponse\"K\xc2\xf3\x18\x1b\n" +
-	"\x02\x02\x03\x12\rpayments.read*\x02\b\x052\x02\b\x04\x82\xd3\xe4\x93\x02#\x12!/v1/accounts/{account_id}/entries\x90\x02\x01\x12\x95\x01\n" +
-	"\bTransfer\x12\x1c.payments.v1.TransferRequest\x1a\x1d.payments.v1.TransferResponse\"L\xc2\xf3\x18-\n" +
-	"\x02\x02\x03\x12\x0epayments.admin*\x02\b\x052\x02\b\x04B\x0fidempotency_key\x82\xd3\xe4\x93\x02\x12:\x01*\"\r/v1/transfers\x90\x02\x02\x12\x9c\x01\n" +
-	"\vGetTransfer\x12\x1f.payments.v1.GetTransferRequest\x1a .payments.v1.GetTransferResponse\"J\xc2\xf3\x18\x1c\n" +
-	"\x02\x02\x03\x12\x0epayments.admin*\x02\b\x022\x02\b\x04\x82\xd3\xe4\x93\x02!\x12\x1f/v1/transfers/{transfer_number}\x90\x02\x01\x12\x99\x01\n" +
-	"\x0fGetTrialBalance\x12#.payments.v1.GetTrialBalanceRequest\x1a$.payments.v1.GetTrialBalanceResponse\";\xc2\xf3\x18\x1c\n" +
-	"\x02\x02\x03\x12\x0epayments.admin*\x02\b\x1e2\x02\b\x04\x82\xd3\xe4\x93\x02\x12\x12\x10/v1/trialBalance\x90\x02\x01\x12\xa0\x01\n" +
+	"\x05owner\x12\x0epayments.admin*\x02\b\x052\x02\b\x04\x82\xd3\xe4\x93\x02\x15\x12\x13/v1/ledger/accounts\x90\x02\x01\x12\xa4\x01\n" +
+	"\vListEntries\x12\x1f.payments.v1.ListEntriesRequest\x1a .payments.v1.ListEntriesResponse\"R\xc2\xf3\x18\x1b\n" +
+	"\x02\x02\x03\x12\rpayments.read*\x02\b\x052\x02\b\x04\x82\xd3\xe4\x93\x02*\x12(/v1/ledger/accounts/{account_id}/entries\x90\x02\x01\x12\x9c\x01\n" +
+	"\bTransfer\x12\x1c.payments.v1.TransferRequest\x1a\x1d.payments.v1.TransferResponse\"S\xc2\xf3\x18-\n" +
+	"\x02\x02\x03\x12\x0epayments.admin*\x02\b\x052\x02\b\x04B\x0fidempotency_key\x82\xd3\xe4\x93\x02\x19:\x01*\"\x14/v1/ledger/transfers\x90\x02\x02\x12\xa3\x01\n" +
+	"\vGetTransfer\x12\x1f.payments.v1.GetTransferRequest\x1a .payments.v1.GetTransferResponse\"Q\xc2\xf3\x18\x1c\n" +
+	"\x02\x02\x03\x12\x0epayments.admin*\x02\b\x022\x02\b\x04\x82\xd3\xe4\x93\x02(\x12&/v1/ledger/transfers/{transfer_number}\x90\x02\x01\x12\xa0\x01\n" +
+	"\x0fGetTrialBalance\x12#.payments.v1.GetTrialBalanceRequest\x1a$.payments.v1.GetTrialBalanceResponse\"B\xc2\xf3\x18\x1c\n" +
+	"\x02\x02\x03\x12\x0epayments.admin*\x02\b\x1e2\x02\b\x04\x82\xd3\xe4\x93\x02\x19\x12\x17/v1/ledger/trialBalance\x90\x02\x01\x12\xa0\x01\n" +
 	"\fVerifyLedger\x12 .payments.v1.VerifyLedgerRequest\x1a!.payments.v1.VerifyLedgerResponse\"K\xc2\xf3\x18(\n" +
 	"\x02\x02\x03\x12\x0epayments.admin*\x03\b\xd8\x04:\r\t\x9a\x99\x99\x99\x99\x99\xb9?\x10\x03\x18\x01\x82\xd3\xe4\x93\x02\x16:\x01*\"\x11/v1/ledger:verify\x90\x02\x01B\xb4\x01\n" +
 	"\x0fcom.payments.v1B\x12LedgerServiceProtoP\x01Z@github.com/concordat-dev/concordat/gen/go/payments/v1;paymentsv1\xa2\x02\x03PXX\xaa\x02\vPayments.V1\xca\x02\vPayments\\V1\xe2\x02\x17Payments\\V1\\GPBMetadata\xea\x02\fPayments::V1b\x06proto3"

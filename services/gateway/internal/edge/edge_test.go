@@ -81,7 +81,8 @@ func TestJSONHasTheNamesOfTheContract(t *testing.T) {
 	}
 	got := strings.ReplaceAll(string(b), " ", "")
 	want := `{"payment_id":"","order_id":"","customer_id":"","amount_cents":"1999","currency":"","state":"PAYMENT_STATE_UNSPECIFIED",` +
-		`"metadata":{},"created_at":"1970-01-01T00:00:01Z"}`
+		`"metadata":{},"created_at":"1970-01-01T00:00:01Z","captured_cents":"0","refunded_cents":"0","capturable_cents":"0",` +
+		`"decline_code":"DECLINE_CODE_UNSPECIFIED"}`
 	if got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}

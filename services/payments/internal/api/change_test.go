@@ -1,0 +1,187 @@
+package api_test
+
+import (
+	"testing"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/protobuf/proto"
+
+	paymentsv1 "github.com/concordat-dev/concordat/gen/go/payments/v1"
+	"github.com/concordat-dev/concordat/kit/kittest"
+)
+
+func held(t *testing.T, s *service, key string) *paymentsv1.Payment {
+	t.Helper()
+	return charge(t, s, key, func(r *paymentsv1.ChargeRequest) { r.Capture = proto.Bool(false) })
+}
+
+func TestAPaymentIsAuthorizedCapturedInPartsAndGivenBack(t *testing.T) {
+	t.Parallel()
+	s := start(t, t.TempDir())
+	p := held(t, s, "k")
+	if p.GetState() != paymentsv1.PaymentState_PAYMENT_STATE_AUTHORIZED || p.GetCapturableCents() != 150 || p.AuthorizationExpiresAt == nil {
+		t.Errorf("authorized: %v", p)
+	}
+	id := p.GetPaymentId()
+	captured, err := s.orders().CapturePayment(limit(t), &paymentsv1.CapturePaymentRequest{PaymentId: id, AmountCents: 100, IdempotencyKey: "c"})
+	if p := captured.GetPayment(); err != nil || p.GetState() != paymentsv1.PaymentState_PAYMENT_STATE_CAPTURED || p.GetCapturedCents() != 100 || p.GetCapturableCents() != 50 {
+		t.Errorf("captured: %v, %v", p, err)
+	}
+	var header metadata.MD
+	again, err := s.orders().CapturePayment(limit(t), &paymentsv1.CapturePaymentRequest{PaymentId: id, AmountCents: 100, IdempotencyKey: "c"}, grpc.Header(&header))
+	if err != nil || header.Get("idempotency-replayed")[0] != "true" {
+		t.Errorf("again: %v, %v", header, err)
+	}
+	wantEqual(t, again, captured)
+	canceled, err := s.as(ann).CancelPayment(limit(t), &paymentsv1.CancelPaymentRequest{PaymentId: id, IdempotencyKey: "x"})
+	if p := canceled.GetPayment(); err != nil || p.GetState() != paymentsv1.PaymentState_PAYMENT_STATE_CAPTURED || p.GetCapturableCents() != 0 || p.AuthorizationExpiresAt != nil {
+		t.Errorf("canceled: %v, %v", p, err)
+	}
+	refunded, err := s.orders().RefundPayment(limit(t), &paymentsv1.RefundPaymentRequest{PaymentId: id, IdempotencyKey: "r"})
+	if p := refunded.GetPayment(); err != nil || p.GetState() != paymentsv1.PaymentState_PAYMENT_STATE_REFUNDED || p.GetRefundedCents() != 100 {
+		t.Errorf("given back: %v, %v", p, err)
+	}
+	s.verify(t)
+}
+
+func TestWhatCannotBeDoneToAPaymentSaysWhy(t *testing.T) {
+	t.Parallel()
+	s := start(t, t.TempDir())
+	open, paid := held(t, s, "open"), charge(t, s, "paid")
+	failed := charge(t, s, "failed", func(r *paymentsv1.ChargeRequest) { r.PaymentToken = "tok_expired_card" })
+	if failed.GetState() != paymentsv1.PaymentState_PAYMENT_STATE_FAILED || failed.GetDeclineCode() != paymentsv1.DeclineCode_DECLINE_CODE_EXPIRED_CARD {
+		t.Errorf("declined: %v", failed)
+	}
+	admin := func() paymentsv1.PaymentServiceClient { return s.as(bob, "payments.admin") }
+	for name, c := range map[string]struct {
+		call   func() error
+		code   codes.Code
+		reason string
+	}{
+		"more than was authorized": {func() error {
+			_, err := admin().CapturePayment(limit(t), &paymentsv1.CapturePaymentRequest{PaymentId: open.GetPaymentId(), AmountCents: 151, IdempotencyKey: "a"})
+			return err
+		}, codes.FailedPrecondition, "AMOUNT_EXCEEDED"},
+		"what is captured already": {func() error {
+			_, err := admin().CapturePayment(limit(t), &paymentsv1.CapturePaymentRequest{PaymentId: paid.GetPaymentId(), IdempotencyKey: "b"})
+			return err
+		}, codes.FailedPrecondition, "STATE_CONFLICT"},
+		"a cancellation of it": {func() error {
+			_, err := s.as(ann).CancelPayment(limit(t), &paymentsv1.CancelPaymentRequest{PaymentId: paid.GetPaymentId(), IdempotencyKey: "c"})
+			return err
+		}, codes.FailedPrecondition, "STATE_CONFLICT"},
+		"a refund of a failed payment": {func() error {
+			_, err := admin().RefundPayment(limit(t), &paymentsv1.RefundPaymentRequest{PaymentId: failed.GetPaymentId(), IdempotencyKey: "d"})
+			return err
+		}, codes.FailedPrecondition, "STATE_CONFLICT"},
+		"a refund of what is only held": {func() error {
+			_, err := admin().RefundPayment(limit(t), &paymentsv1.RefundPaymentRequest{PaymentId: open.GetPaymentId(), IdempotencyKey: "e"})
+			return err
+		}, codes.FailedPrecondition, "STATE_CONFLICT"},
+		"more than was captured": {func() error {
+			_, err := admin().RefundPayment(limit(t), &paymentsv1.RefundPaymentRequest{PaymentId: paid.GetPaymentId(), AmountCents: 151, IdempotencyKey: "f"})
+			return err
+		}, codes.FailedPrecondition, "AMOUNT_EXCEEDED"},
+		"another customer's": {func() error {
+			_, err := s.as(bob).CancelPayment(limit(t), &paymentsv1.CancelPaymentRequest{PaymentId: open.GetPaymentId(), IdempotencyKey: "g"})
+			return err
+		}, codes.NotFound, "PAYMENT_NOT_FOUND"},
+		"one that is not there": {func() error {
+			_, err := s.as(bob).CancelPayment(limit(t), &paymentsv1.CancelPaymentRequest{PaymentId: ann, IdempotencyKey: "g"})
+			return err
+		}, codes.NotFound, "PAYMENT_NOT_FOUND"},
+		"a capture by its customer": {func() error {
+			_, err := s.as(ann).CapturePayment(limit(t), &paymentsv1.CapturePaymentRequest{PaymentId: open.GetPaymentId(), IdempotencyKey: "h"})
+			return err
+		}, codes.PermissionDenied, "SCOPE_MISSING"},
+		"an amount below zero": {func() error {
+			_, err := admin().CapturePayment(limit(t), &paymentsv1.CapturePaymentRequest{PaymentId: open.GetPaymentId(), AmountCents: -1, IdempotencyKey: "i"})
+			return err
+		}, codes.InvalidArgument, "INVALID_REQUEST"},
+		"no key": {func() error {
+			_, err := admin().RefundPayment(limit(t), &paymentsv1.RefundPaymentRequest{PaymentId: paid.GetPaymentId()})
+			return err
+		}, codes.InvalidArgument, "INVALID_REQUEST"},
+	} {
+		t.Log(name)
+		kittest.WantFault(t, c.call(), c.code, c.reason)
+	}
+	s.verify(t)
+}
+
+func TestAKeyIsForOneRequest(t *testing.T) {
+	t.Parallel()
+	s := start(t, t.TempDir())
+	p := charge(t, s, "k")
+	if _, err := s.orders().RefundPayment(limit(t), &paymentsv1.RefundPaymentRequest{PaymentId: p.GetPaymentId(), AmountCents: 1, IdempotencyKey: "r"}); err != nil {
+		t.Fatal(err)
+	}
+	_, err := s.orders().RefundPayment(limit(t), &paymentsv1.RefundPaymentRequest{PaymentId: p.GetPaymentId(), AmountCents: 2, IdempotencyKey: "r"})
+	kittest.WantFault(t, err, codes.FailedPrecondition, "IDEMPOTENCY_KEY_REUSED")
+	// The key of a charge is free for a refund.
+	if _, err := s.orders().RefundPayment(limit(t), &paymentsv1.RefundPaymentRequest{PaymentId: p.GetPaymentId(), AmountCents: 2, IdempotencyKey: "k"}); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestAFilterListsWhatItSaysAndABadOneSaysWhere(t *testing.T) {
+	t.Parallel()
+	s := start(t, t.TempDir())
+	small := charge(t, s, "a", func(r *paymentsv1.ChargeRequest) { r.AmountCents = 50 })
+	open := held(t, s, "b")
+	list := func(filter string) ([]string, error) {
+		resp, err := s.orders().ListPayments(limit(t), &paymentsv1.ListPaymentsRequest{Filter: filter})
+		var ids []string
+		for _, p := range resp.GetPayments() {
+			ids = append(ids, p.GetPaymentId())
+		}
+		return ids, err
+	}
+	for filter, want := range map[string][]string{
+		``:                                      {open.GetPaymentId(), small.GetPaymentId()},
+		`  state = "CAPTURED" `:                 {small.GetPaymentId()},
+		`state = AUTHORIZED`:                    {open.GetPaymentId()},
+		`state != CAPTURED AND order_id = "X1"`: {open.GetPaymentId()},
+		`amount_cents < 100`:                    {small.GetPaymentId()},
+		`amount_cents >= -5 AND currency = "EUR"`:     {open.GetPaymentId(), small.GetPaymentId()},
+		`(amount_cents > 50) AND amount_cents <= 150`: {open.GetPaymentId()},
+		`created_at > "2020-01-01T00:00:00Z"`:         {open.GetPaymentId(), small.GetPaymentId()},
+		`order_id = "'; DROP TABLE payments; --"`:     nil,
+	} {
+		got, err := list(filter)
+		if err != nil || len(got) != len(want) || len(got) > 0 && got[0] != want[0] {
+			t.Errorf("%s: %v, %v; want %v", filter, got, err, want)
+		}
+	}
+	for filter, rule := range map[string]string{
+		`state = "NONE"`:                        "filter.value",
+		`customer_id = "x"`:                     "filter.field",
+		`state > CAPTURED`:                      "filter.operator",
+		`amount_cents = "many"`:                 "filter.value",
+		`created_at > 2020-01-01T00:00:00Z`:     "filter.syntax",
+		`created_at > "yesterday"`:              "filter.value",
+		`state = CAPTURED OR amount_cents = 50`: "filter.operator",
+		`NOT state = CAPTURED`:                  "filter.operator",
+		`state`:                                 "filter.syntax",
+		`(`:                                     "filter.syntax",
+		`a.b = 1`:                               "filter.field",
+		`state = CAPTURED AND`:                  "filter.syntax",
+		"order_id = \"\x00\"":                   "filter.value",
+		`amount_cents=1 amount_cents=1 amount_cents=1 amount_cents=1 amount_cents=1 amount_cents=1 amount_cents=1 amount_cents=1 amount_cents=1 amount_cents=1 amount_cents=1 amount_cents=1 amount_cents=1 amount_cents=1 amount_cents=1 amount_cents=1 amount_cents=1`: "filter.size",
+	} {
+		_, err := list(filter)
+		t.Log(filter)
+		f := kittest.WantFault(t, err, codes.InvalidArgument, "FILTER_INVALID")
+		if v := f.Violations(); len(v) != 1 || v[0].Field != "filter" || v[0].Rule != rule {
+			t.Errorf("violations %v, want %s", v, rule)
+		}
+	}
+	first, err := s.orders().ListPayments(limit(t), &paymentsv1.ListPaymentsRequest{Filter: "amount_cents > 1", PageSize: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = s.orders().ListPayments(limit(t), &paymentsv1.ListPaymentsRequest{Filter: "amount_cents > 2", PageToken: first.GetNextPageToken()})
+	kittest.WantFault(t, err, codes.InvalidArgument, "PAGE_TOKEN_INVALID")
+}
