@@ -1,4 +1,5 @@
-// Command payments serves payments.v1: it moves money, once for each key, on a ledger in a database of its own.
+// Command payments serves payments.v1: it moves money, once for each key, on a ledger in a database of its own. `payments verify`
+// proves the books.
 package main
 
 import (
@@ -7,5 +8,5 @@ import (
 )
 
 func main() {
-	kit.Main("payments", "Payments charges customers and serves payments.v1 over gRPC.", app.Run)
+	kit.Main("payments", "Payments charges customers and serves payments.v1 over gRPC.", app.Run, app.Commands()...)
 }

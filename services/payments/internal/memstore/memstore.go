@@ -5,6 +5,7 @@ package memstore
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -46,15 +47,21 @@ func New(c clock.Clock, newID func() string) *Store {
 func (s *Store) Do(ctx context.Context, c payments.Command) (payments.Outcome, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := ctx.Err(); err != nil {
-		return payments.Outcome{}, err
+	if ctx.Err() != nil {
+		return payments.Outcome{}, context.Cause(ctx)
 	}
 	w := payments.NewWork(s.load(c), s.clock.Now(), s.newID)
 	outcome, err := w.Do(c)
 	if err != nil {
 		return payments.Outcome{}, err
 	}
-	s.write(w.Changes())
+	changes := w.Changes()
+	for _, p := range changes.Made {
+		if _, ok := s.payments[p.ID]; ok {
+			return payments.Outcome{}, fmt.Errorf("there is a payment %s", p.ID)
+		}
+	}
+	s.write(changes)
 	return outcome, nil
 }
 
@@ -169,7 +176,15 @@ func (s *Store) Payments(ctx context.Context, q payments.Query) ([]payments.Paym
 		if q.Before != 0 && p.Number >= q.Before || q.Customer != "" && q.Customer != p.Customer {
 			continue
 		}
-		if !slices.ContainsFunc(q.Where, func(c payments.Condition) bool { return !holds(c, p) }) {
+		matches := true
+		for _, c := range q.Where {
+			ok, err := holds(c, p)
+			if err != nil {
+				return nil, err
+			}
+			matches = matches && ok
+		}
+		if matches {
 			found = append(found, p)
 		}
 	}
@@ -177,7 +192,7 @@ func (s *Store) Payments(ctx context.Context, q payments.Query) ([]payments.Paym
 }
 
 // holds says whether a condition is true of a payment.
-func holds(c payments.Condition, p payments.Payment) bool {
+func holds(c payments.Condition, p payments.Payment) (bool, error) {
 	var order int
 	switch v := c.Value.(type) {
 	case payments.State:
@@ -190,20 +205,29 @@ func holds(c payments.Condition, p payments.Payment) bool {
 		order = cmp.Compare(p.Amount, v)
 	case time.Time:
 		order = p.CreatedAt.Compare(v)
+	default:
+		return false, fmt.Errorf("a condition with a %T", v)
+	}
+	if !slices.Contains([]payments.Field{
+		payments.FieldState, payments.FieldCurrency, payments.FieldOrder, payments.FieldAmount, payments.FieldCreatedAt,
+	}, c.Field) {
+		return false, fmt.Errorf("a condition on %q", c.Field)
 	}
 	switch c.Operator {
 	case payments.Equal:
-		return order == 0
+		return order == 0, nil
 	case payments.NotEqual:
-		return order != 0
+		return order != 0, nil
 	case payments.Less:
-		return order < 0
+		return order < 0, nil
 	case payments.LessOrEqual:
-		return order <= 0
+		return order <= 0, nil
 	case payments.Greater:
-		return order > 0
+		return order > 0, nil
+	case payments.GreaterOrEqual:
+		return order >= 0, nil
 	default:
-		return order >= 0
+		return false, fmt.Errorf("a condition with the operator %q", c.Operator)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"time"
 
 	"github.com/concordat-dev/concordat/services/payments/internal/ledger"
@@ -136,7 +137,7 @@ func NewWork(l Loaded, now time.Time, newID func() string) *Work {
 }
 
 // Do runs a command. It returns the first outcome where the claim was made before, also in this work, and what is wrong with
-// the claim or with the command; then, and after a panic of the command, the work is as it was.
+// the claim or with the command, its panic included; then the work is as it was.
 func (w *Work) Do(c Command) (Outcome, error) {
 	claimed := c.Claim.Key != Key{}
 	kept := w.kept[c.Claim.Key]
@@ -164,7 +165,7 @@ func (w *Work) Do(c Command) (Outcome, error) {
 	return outcome, nil
 }
 
-// run runs a command, and takes back what it has done where it does not come through, by an error or a panic.
+// run runs a command, and takes back what it has done where it does not come through. A panic of it is an error of its own.
 func (w *Work) run(c Command) (outcome Outcome, err error) {
 	mark, told, made, changed := w.Book.Mark(), len(w.told), len(w.made), len(w.changed)
 	payments, through := w.head.Payments, false
@@ -172,6 +173,9 @@ func (w *Work) run(c Command) (outcome Outcome, err error) {
 	defer func() {
 		if through {
 			return
+		}
+		if v := recover(); v != nil {
+			outcome, err = Outcome{}, fmt.Errorf("panic in a command: %v\n%s", v, debug.Stack())
 		}
 		w.Book.Rollback(mark)
 		for i := len(w.undo) - 1; i >= 0; i-- {

@@ -21,9 +21,9 @@ type check struct{ rule, query string }
 func checks(engine sqldb.Engine) []check {
 	payload := engine.Pick(`json_extract(payload, '$.`, `convert_from(payload, 'UTF8')::json ->> '`)
 	field := func(name string) string { return payload + name + `'` + engine.Pick(`)`, ``) }
-	events := engine.Pick(`SELECT seq, type, `+field("id")+` AS payment, `+field("state")+` AS state FROM event_log`,
-		`SELECT seq, type, `+field("id")+` AS payment, `+field("state")+` AS state FROM event_log
-		UNION ALL SELECT 0, type, `+field("id")+`, `+field("state")+` FROM event_log_inbox`)
+	columns := `type, ` + field("id") + ` AS payment, ` + field("state") + ` AS state, CAST(` + field("of") + ` AS BIGINT) AS about`
+	events := engine.Pick(`SELECT seq, `+columns+` FROM event_log`,
+		`SELECT seq, `+columns+` FROM event_log UNION ALL SELECT 0, `+columns+` FROM event_log_inbox`)
 	return []check{
 		{"the head is the end of what is numbered", `
 			SELECT 'payments' FROM head WHERE payments <> (SELECT count(*) FROM payments) OR payments <> (SELECT coalesce(max(number), 0) FROM payments)
@@ -83,10 +83,13 @@ func checks(engine sqldb.Engine) []check {
 			SELECT p.payment_id FROM payments p LEFT JOIN (SELECT payment FROM idempotency_keys WHERE intent IS NOT NULL) k ON k.payment = p.number
 			GROUP BY p.number, p.payment_id, p.busy HAVING count(k.payment) <> p.busy`},
 		// Once events have been trimmed their absence says nothing.
-		{"a payment has an event that says where it stands", `
-			SELECT p.payment_id FROM payments p LEFT JOIN (` + events + `) e ON e.payment = p.payment_id AND e.state = p.state
+		{"a payment has an event that says where it stands, and of all that was captured and given back", `
+			SELECT p.payment_id FROM payments p LEFT JOIN (` + events + `) e ON e.payment = p.payment_id
 			WHERE (SELECT trimmed FROM event_log_meta WHERE id = 1) = 0
-			GROUP BY p.number, p.payment_id HAVING count(e.seq) = 0`},
+			GROUP BY p.number, p.payment_id, p.state, p.captured, p.refunded
+			HAVING sum(CASE WHEN e.state = p.state THEN 1 ELSE 0 END) = 0
+				OR sum(CASE WHEN e.type IN ('CHARGED', 'CAPTURED') THEN e.about ELSE 0 END) <> p.captured
+				OR sum(CASE WHEN e.type = 'REFUNDED' THEN e.about ELSE 0 END) <> p.refunded`},
 		{"an event is about a payment", `
 			SELECT e.seq FROM (` + events + `) e LEFT JOIN payments p ON p.payment_id = e.payment WHERE p.number IS NULL`},
 	}

@@ -3,8 +3,6 @@ package sqlstore
 import (
 	"context"
 	"errors"
-	"fmt"
-	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -178,7 +176,7 @@ func (s *Store) writeBatch(batch []*item) error {
 		}
 		work := payments.NewWork(loaded, s.clock.Now(), s.newID)
 		for i, it := range batch {
-			it.outcome, it.err = do(work, commands[i])
+			it.outcome, it.err = work.Do(commands[i])
 		}
 		if changes = work.Changes(); changes.Empty() {
 			return nil
@@ -193,14 +191,4 @@ func (s *Store) writeBatch(batch []*item) error {
 		s.cache.committed(&loaded, &changes)
 	}
 	return nil
-}
-
-// do runs one command; its panic is an error of its own.
-func do(work *payments.Work, c payments.Command) (outcome payments.Outcome, err error) {
-	defer func() {
-		if v := recover(); v != nil {
-			outcome, err = payments.Outcome{}, fmt.Errorf("panic in a command: %v\n%s", v, debug.Stack())
-		}
-	}()
-	return work.Do(c)
 }

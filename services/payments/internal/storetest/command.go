@@ -308,7 +308,7 @@ func states(t *testing.T, db Database) {
 	if balance, held := has(t, s, p.CustomerAccount()); balance != 0 || held != 100 {
 		t.Errorf("the customer has %d and holds %d", balance, held)
 	}
-	change := func(key string, what payments.TransactionType, f func(w *payments.Work, p *payments.Payment) error) payments.Payment {
+	change := func(key string, what payments.TransactionType, amount int64, f func(w *payments.Work, p *payments.Payment) error) payments.Payment {
 		return do(t, s, payments.Command{
 			Claim: claim("change", key, key), Needs: payments.Needs{Payments: []payments.ID{p.ID}},
 			Run: func(w *payments.Work) (payments.Outcome, error) {
@@ -319,18 +319,18 @@ func states(t *testing.T, db Database) {
 				if err := f(w, &got); err != nil {
 					return payments.Outcome{}, err
 				}
-				return payments.Outcome{Payment: w.Put(got, what, 1)}, nil
+				return payments.Outcome{Payment: w.Put(got, what, amount)}, nil
 			},
 		}).Payment
 	}
 	note := func(w *payments.Work) ledger.Note { return ledger.Note{Reference: string(p.ID), At: w.Now()} }
-	captured := change("c", payments.TransactionCaptured, func(w *payments.Work, p *payments.Payment) error {
+	captured := change("c", payments.TransactionCaptured, 60, func(w *payments.Work, p *payments.Payment) error {
 		_, err := w.Book.Post(p.Hold, 60, note(w))
 		p.Captured, p.Capturable, p.State = 60, 40, payments.StateCaptured
 		return err
 	})
 	sound(t, s)
-	change("v", payments.TransactionCanceled, func(w *payments.Work, p *payments.Payment) error {
+	change("v", payments.TransactionCanceled, 40, func(w *payments.Work, p *payments.Payment) error {
 		_, err := w.Book.Void(p.Hold, note(w))
 		p.Capturable, p.ExpiresAt = 0, time.Time{}
 		return err

@@ -111,20 +111,24 @@ func claim(method, key, content string) payments.Claim {
 
 // charge returns the command that charges a customer, as the domain makes it.
 func charge(key string, customer payments.CustomerID, amount int64) payments.Command {
-	p := payments.Payment{
+	return chargeOf(key, payments.Payment{
 		ID: paymentID(), Order: "X1", Customer: customer, Amount: amount, Currency: "EUR",
 		Metadata: map[string]string{"cart": "7", "a": "b"},
-	}
+	})
+}
+
+// chargeOf returns the command that makes a payment.
+func chargeOf(key string, p payments.Payment) payments.Command {
 	return payments.Command{
-		Claim: claim("charge", key, fmt.Sprint(customer, amount)),
+		Claim: claim("charge", key, fmt.Sprint(p.Customer, p.Amount)),
 		Needs: payments.Needs{Accounts: []ledger.Key{p.CustomerAccount(), p.MerchantAccount()}},
 		Run: func(w *payments.Work) (payments.Outcome, error) {
-			if _, err := w.Book.Move(legs(w, &p, amount), ledger.Note{Reference: string(p.ID), At: w.Now()}); err != nil {
+			if _, err := w.Book.Move(legs(w, &p, p.Amount), ledger.Note{Reference: string(p.ID), At: w.Now()}); err != nil {
 				return payments.Outcome{}, err
 			}
 			p := p
-			p.State, p.Captured = payments.StateCaptured, amount
-			return payments.Outcome{Payment: w.Put(p, payments.TransactionCharged, amount)}, nil
+			p.State, p.Captured = payments.StateCaptured, p.Amount
+			return payments.Outcome{Payment: w.Put(p, payments.TransactionCharged, p.Amount)}, nil
 		},
 	}
 }
