@@ -4,7 +4,9 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
+	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -24,28 +26,53 @@ const (
 	benchMerchants = 1_000
 )
 
+// benchURL names the variable with the URL of a database of PostgreSQL, for a server that keeps what it commits: that of the tests does
+// not. Without it that one is used.
+const benchURL = "CONCORDAT_BENCH_DATABASE_URL"
+
 // BenchmarkCharges charges customers whose accounts have limits, by so many callers at once, a tenth of them with a key that was used
-// just before. It reports charges a second and the 99th percentile of the time of one.
+// just before. It reports charges a second and the 99th percentile of the time of one. `go run ./proof payments` runs it beside pgbench.
 func BenchmarkCharges(b *testing.B) {
-	for _, engine := range []sqldb.Engine{sqldb.SQLite, sqldb.PostgreSQL} {
-		for _, callers := range []int{1, 64, 256} {
-			for _, merchants := range []int{1, benchMerchants} {
-				b.Run(fmt.Sprintf("%s/callers=%d/merchants=%d", engine, callers, merchants), func(b *testing.B) {
-					s := benchStore(b, engine)
-					benchCharges(b, s, callers, merchants)
-				})
+	for _, c := range []struct {
+		engine    sqldb.Engine
+		callers   int
+		merchants int
+		stores    int
+		batch     int
+	}{
+		{sqldb.SQLite, 1, benchMerchants, 1, maxBatch},
+		{sqldb.SQLite, 256, benchMerchants, 1, 1}, // a transaction for each
+		{sqldb.SQLite, 64, benchMerchants, 1, maxBatch},
+		{sqldb.SQLite, 256, benchMerchants, 1, maxBatch},
+		{sqldb.PostgreSQL, 1, benchMerchants, 1, maxBatch},
+		{sqldb.PostgreSQL, 64, benchMerchants, 1, maxBatch},
+		{sqldb.PostgreSQL, 256, benchMerchants, 1, maxBatch},
+		{sqldb.PostgreSQL, 256, 1, 1, maxBatch},
+		{sqldb.PostgreSQL, 256, benchMerchants, 2, maxBatch},
+	} {
+		b.Run(fmt.Sprintf("%s/callers=%d/merchants=%d/stores=%d/batch=%d", c.engine, c.callers, c.merchants, c.stores, c.batch), func(b *testing.B) {
+			opts := Options{Clock: clock.System(), Random: rand.Reader, NewID: id.Generator(clock.System(), rand.Reader)}
+			switch url := os.Getenv(benchURL); {
+			case c.engine == sqldb.SQLite:
+				opts.Dir = b.TempDir()
+			case url != "":
+				opts.URL = sqldb.URL(url)
+			default:
+				opts.URL = sqldb.URL(postgrestest.Database(b))
 			}
-		}
+			stores := make([]*Store, c.stores)
+			for i := range stores {
+				stores[i] = benchStore(b, opts)
+				stores[i].writer.most = c.batch
+			}
+			benchAccounts(b, stores[0])
+			benchCharges(b, stores, c.callers, c.merchants)
+		})
 	}
 }
 
-func benchStore(b *testing.B, engine sqldb.Engine) *Store {
-	opts := Options{Clock: clock.System(), Random: rand.Reader, NewID: id.Generator(clock.System(), rand.Reader)}
-	if engine == sqldb.PostgreSQL {
-		opts.URL = sqldb.URL(postgrestest.Database(b))
-	} else {
-		opts.Dir = b.TempDir()
-	}
+// benchStore opens a store that serves until the benchmark ends.
+func benchStore(b *testing.B, opts Options) *Store {
 	s, err := Open(b.Context(), opts)
 	if err != nil {
 		b.Fatal(err)
@@ -60,6 +87,11 @@ func benchStore(b *testing.B, engine sqldb.Engine) *Store {
 			b.Error(err)
 		}
 	})
+	return s
+}
+
+// benchAccounts opens the accounts that are not there yet.
+func benchAccounts(b *testing.B, s *Store) {
 	atOnce(256, benchCustomers+benchMerchants, func(i int) {
 		key := benchAccount(i)
 		_, err := s.Do(b.Context(), payments.Command{Needs: payments.Needs{Accounts: []ledger.Key{key}}, Run: func(w *payments.Work) (payments.Outcome, error) {
@@ -68,11 +100,10 @@ func benchStore(b *testing.B, engine sqldb.Engine) *Store {
 			})
 			return payments.Outcome{}, err
 		}})
-		if err != nil {
+		if err != nil && !errors.Is(err, ledger.ErrAccountExists) {
 			b.Error(err)
 		}
 	})
-	return s
 }
 
 func benchAccount(i int) ledger.Key {
@@ -100,7 +131,8 @@ func atOnce(callers, n int, f func(i int)) {
 	all.Wait()
 }
 
-func benchCharges(b *testing.B, s *Store, callers, merchants int) {
+func benchCharges(b *testing.B, stores []*Store, callers, merchants int) {
+	run := stores[0].newID() // its keys are no other run's
 	took := make([]time.Duration, b.N)
 	b.ResetTimer()
 	atOnce(callers, b.N, func(i int) {
@@ -109,7 +141,7 @@ func benchCharges(b *testing.B, s *Store, callers, merchants int) {
 			n-- // the key of the one before
 		}
 		began := time.Now()
-		if _, err := s.Do(b.Context(), benchCharge(s, n, merchants)); err != nil {
+		if _, err := stores[i%len(stores)].Do(b.Context(), benchCharge(stores[0], run, n, merchants)); err != nil {
 			b.Error(err)
 		}
 		took[i] = time.Since(began)
@@ -121,13 +153,13 @@ func benchCharges(b *testing.B, s *Store, callers, merchants int) {
 }
 
 // benchCharge returns the n-th charge, as the domain makes it.
-func benchCharge(s *Store, n, merchants int) payments.Command {
+func benchCharge(s *Store, run string, n, merchants int) payments.Command {
 	from, to := benchAccount(n*7919%benchCustomers), benchAccount(benchCustomers+n*31%merchants)
 	p := payments.Payment{
 		ID: payments.ID(s.newID()), Order: payments.OrderID(fmt.Sprint("order-", n)), Customer: payments.CustomerID(from.Owner),
 		Amount: 150, Currency: "EUR",
 	}
-	key := fmt.Sprintf("key-%d-%d", n, merchants)
+	key := fmt.Sprint(run, "-", n)
 	return payments.Command{
 		Claim: payments.Claim{
 			Key: payments.Key{Caller: "service:orders", Method: "charge", Key: key}, Digest: sha256.Sum256([]byte(key)),

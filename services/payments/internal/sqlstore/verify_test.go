@@ -271,7 +271,7 @@ func TestTwoStoresOnOneDatabaseAreOneLedger(t *testing.T) {
 		s := stores[i%2]
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
-		command := benchCharge(s, i%10, 1) // ten charges, a hundred times each
+		command := benchCharge(s, "equal", i%10, 1) // ten charges, a hundred times each
 		o, err := s.Do(ctx, command)
 		if err != nil {
 			t.Error(err)

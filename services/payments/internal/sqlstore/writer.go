@@ -37,6 +37,7 @@ type item struct {
 type writer struct {
 	store *Store
 	queue chan *item
+	most  int           // in a batch
 	ended chan struct{} // closed when the last batch was written
 
 	mu     sync.RWMutex // held to put something into the queue, and to close it
@@ -44,7 +45,7 @@ type writer struct {
 }
 
 func newWriter(s *Store) *writer {
-	w := &writer{store: s, queue: make(chan *item, maxWaiting), ended: make(chan struct{})}
+	w := &writer{store: s, queue: make(chan *item, maxWaiting), most: maxBatch, ended: make(chan struct{})}
 	go w.run()
 	return w
 }
@@ -106,7 +107,7 @@ func (w *writer) run() {
 	for it := range w.queue {
 		batch = w.take(batch[:0], it)
 	more:
-		for len(batch) < maxBatch {
+		for len(batch) < w.most {
 			select {
 			case it, ok := <-w.queue:
 				if !ok {
