@@ -27,8 +27,11 @@ func (l *Log) Append(ctx context.Context, tx *sqldb.Tx, events ...Event) error {
 		return nil
 	}
 	add := l.insert
-	if l.inbox != nil {
+	switch {
+	case l.inbox != nil:
 		add = l.insertUnnumbered
+	case l.shared:
+		add = l.insertNext
 	}
 	if err := add(ctx, tx, events); err != nil {
 		return fmt.Errorf("append %d events: %w", len(events), err)
@@ -90,6 +93,28 @@ func insertStatement(n int) string {
 
 // insertUnnumbered adds events to the inbox of PostgreSQL.
 func (l *Log) insertUnnumbered(ctx context.Context, tx *sqldb.Tx, events []Event) error {
+	_, err := tx.ExecContext(ctx, `
+INSERT INTO event_log_inbox (at, subject, type, payload)
+SELECT at, subject, type, payload
+FROM unnest($1::bigint[], $2::bytea[], $3::text[], $4::bytea[]) WITH ORDINALITY AS e (at, subject, type, payload, n) ORDER BY n`,
+		l.arrays(events)...)
+	return err
+}
+
+// insertNext adds events to the log of PostgreSQL, with the next numbers: nobody else appends before the transaction has ended.
+func (l *Log) insertNext(ctx context.Context, tx *sqldb.Tx, events []Event) error {
+	_, err := tx.ExecContext(ctx, `
+INSERT INTO event_log (seq, at, subject, type, payload)
+SELECT last + n, at, subject, type, payload
+FROM (SELECT greatest(m.trimmed, (SELECT max(seq) FROM event_log)) AS last FROM event_log_meta m WHERE m.id = 1) l,
+	unnest($1::bigint[], $2::bytea[], $3::text[], $4::bytea[]) WITH ORDINALITY AS e (at, subject, type, payload, n)`,
+		l.arrays(events)...)
+	tx.Notify(channel)
+	return err
+}
+
+// arrays returns the events as arguments of PostgreSQL.
+func (l *Log) arrays(events []Event) []any {
 	at := make([]int64, len(events))
 	subjects := make([][]byte, len(events))
 	types := make([]string, len(events))
@@ -97,10 +122,5 @@ func (l *Log) insertUnnumbered(ctx context.Context, tx *sqldb.Tx, events []Event
 	for i, e := range events {
 		at[i], subjects[i], types[i], payloads[i] = l.time(e), []byte(e.Subject), e.Type, present(e.Payload)
 	}
-	_, err := tx.ExecContext(ctx, `
-INSERT INTO event_log_inbox (at, subject, type, payload)
-SELECT at, subject, type, payload
-FROM unnest($1::bigint[], $2::bytea[], $3::text[], $4::bytea[]) WITH ORDINALITY AS e (at, subject, type, payload, n) ORDER BY n`,
-		at, subjects, types, payloads)
-	return err
+	return []any{at, subjects, types, payloads}
 }

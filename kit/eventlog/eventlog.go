@@ -112,6 +112,11 @@ type Options struct {
 	BufferSize int
 	// PollInterval is how often the log is read when nothing has woken it. Zero means 1 s.
 	PollInterval time.Duration
+	// OneAppender says that transactions which append take turns: each takes a lock that all of them take, in the same database, before
+	// it appends, and holds it until it has ended. Then events get their numbers as they are appended, on PostgreSQL too, and
+	// are written once instead of twice. It never changes for a log that has events, and without the lock numbers would be given
+	// twice, which fails the second transaction.
+	OneAppender bool
 	// Retention is what Run keeps of the log. Zero keeps all of it. A consumer that has not come as far as what is removed
 	// is told so with ErrTooOld, whatever it has registered.
 	Retention Retention

@@ -28,7 +28,8 @@ type Log struct {
 	poll   time.Duration
 	keep   Retention
 	tokens signer
-	inbox  *inbox // nil on SQLite, where an event has its number once it is appended
+	shared bool   // on PostgreSQL
+	inbox  *inbox // nil where an event has its number once it is appended: on SQLite, and with Options.OneAppender
 
 	appended wake // there may be something to number and read
 	noticed  wake // there may be something to read
@@ -62,7 +63,7 @@ func Open(ctx context.Context, db *sqldb.DB, opts Options) (*Log, error) {
 		noticed:  make(wake, 1),
 		live:     make(map[*Subscription]struct{}),
 	}
-	if db.Engine() == sqldb.PostgreSQL {
+	if l.shared = db.Engine() == sqldb.PostgreSQL; l.shared && !opts.OneAppender {
 		l.inbox = &inbox{db: db, clock: opts.Clock}
 	}
 	if l.buffer == 0 {

@@ -107,7 +107,7 @@ SELECT seq, at, type, payload FROM event_log WHERE subject = $1 AND seq > $2 ORD
 
 // subject returns a subject as an argument.
 func (l *Log) subject(s string) any {
-	if l.inbox != nil {
+	if l.shared {
 		return []byte(s)
 	}
 	return s

@@ -37,7 +37,7 @@ func (l *Log) Run(ctx context.Context) error {
 			}
 		})
 	}
-	if l.inbox != nil {
+	if l.shared {
 		run("listen for events", func(ctx context.Context) error { return l.db.Listen(ctx, channel, l.noticed.signal) })
 	}
 	if l.keep != (Retention{}) {

@@ -102,6 +102,10 @@ func openPostgres(ctx context.Context, opts Options) (*DB, error) {
 		// What there is no other way for looks so dear then that it would be compiled first.
 		s.readSettings = "; set local enable_seqscan = off; set local enable_sort = off; set local jit = off"
 	}
+	if opts.IndexedWrites {
+		s.writeSettings += "; set local enable_seqscan = off; set local enable_hashjoin = off; set local enable_mergejoin = off; set local jit = off" +
+			"; set local plan_cache_mode = force_generic_plan"
+	}
 	s.pool, s.side = s.openPool(n), s.openPool(1)
 	if err := s.prepare(ctx, opts); err != nil {
 		return nil, errors.Join(fmt.Errorf("database %s: %w", s.place(), err), s.close())

@@ -73,6 +73,10 @@ type Options struct {
 	// sort only where there is none, whatever it believes about how many rows there are: for a store that reads pages, which must
 	// not take long before the first statistics either.
 	OrderedReads bool
+	// IndexedWrites has PostgreSQL find the rows of a Write by an index, one by one, and keep the plan of a statement whatever its
+	// arguments are: for a store that writes lists of rows of which each is found by its key. Statistics know nothing of such lists,
+	// and without them a young table is read as a whole, by a plan that stays when it has grown.
+	IndexedWrites bool
 
 	// wrap lets a test stand between this package and the driver of SQLite.
 	wrap driverWrapper

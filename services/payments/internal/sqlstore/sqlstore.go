@@ -72,12 +72,13 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 		return nil, errors.New("a source of randomness and of ids is required")
 	}
 	db, err := sqldb.Open(ctx, sqldb.Options{
-		URL:         opts.URL,
-		Connections: opts.Connections,
-		Dir:         opts.Dir,
-		File:        File,
-		Clock:       opts.Clock,
-		Random:      opts.Random,
+		URL:           opts.URL,
+		Connections:   opts.Connections,
+		Dir:           opts.Dir,
+		IndexedWrites: true,
+		File:          File,
+		Clock:         opts.Clock,
+		Random:        opts.Random,
 		Migrations: []sqldb.Set{
 			eventlog.Migrations(),
 			eventlog.ConsumerMigrations(),
@@ -97,7 +98,9 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 }
 
 func (s *Store) prepare(ctx context.Context, opts Options) (err error) {
-	if s.log, err = eventlog.Open(ctx, s.db, eventlog.Options{Clock: s.clock, Rand: opts.Random, Retention: opts.Retention}); err != nil {
+	if s.log, err = eventlog.Open(ctx, s.db, eventlog.Options{
+		Clock: s.clock, Rand: opts.Random, Retention: opts.Retention, OneAppender: true, // whoever appends has locked the head
+	}); err != nil {
 		return err
 	}
 	if s.pageKey, err = s.loadPageKey(ctx, opts.Random); err != nil {
