@@ -40,6 +40,7 @@ type engine interface {
 	kind() Engine
 	read(ctx context.Context, fn func(q Querier) error) error
 	readOne(ctx context.Context, fn func(q Querier) error) error
+	readRows(ctx context.Context, each func(row Row) error, query string, args []any) error
 	// write runs one transaction, and the hooks of it once it is committed.
 	write(ctx context.Context, fn func(tx *Tx) error) error
 	healthy(ctx context.Context) error

@@ -30,13 +30,14 @@ var (
 	// ErrStorageFull: there is no room left on the disk. Nothing was written; reads go on, and so do writes
 	// once there is room.
 	ErrStorageFull = fault.New(fault.ResourceExhausted, "STORAGE_FULL", "the storage is full").WithDomain(fault.Domain)
-	// ErrStorageFailed: an earlier commit failed with an I/O error, and nothing is written until the process is
+	// ErrStorageFailed: an earlier commit or checkpoint failed with an I/O error, and nothing is written until the process is
 	// started anew.
 	ErrStorageFailed = fault.New(fault.Unavailable, "STORAGE_FAILED", "the storage has failed").WithDomain(fault.Domain)
 	// ErrBusy: another connection held the database for longer than the busy timeout. Nothing was written.
 	ErrBusy = fault.New(fault.Unavailable, "STORAGE_BUSY", "the storage is busy").WithDomain(fault.Domain)
 	// ErrUnavailable: the PostgreSQL server cannot be reached, has no connection to spare, or takes no writes at present.
-	// Nothing was written.
+	// Nothing was written. Where nobody answers, not even with a refusal, until the deadline of the call, that is what the caller is
+	// told: it may have been too short, and there is no time left to try again.
 	ErrUnavailable = fault.New(fault.Unavailable, "STORAGE_UNAVAILABLE", "the storage is unavailable").WithDomain(fault.Domain)
 	// ErrClosed: the database is being closed.
 	ErrClosed = fault.New(fault.Unavailable, "STORAGE_CLOSED", "the storage is being closed").WithDomain(fault.Domain)
@@ -112,6 +113,8 @@ func classify(ctx context.Context, err error) error {
 			return fmt.Errorf("%w: %w", context.DeadlineExceeded, err)
 		}
 		return ErrUnavailable.Because(err)
+	case isLost(err) && errors.Is(err, context.DeadlineExceeded):
+		return err // the call's deadline, which ctx is about to notice; see dialError
 	case isLost(err):
 		return ErrUnavailable.Because(err)
 	default:

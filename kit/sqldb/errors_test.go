@@ -2,6 +2,7 @@ package sqldb
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"database/sql/driver"
 	"errors"
@@ -118,10 +119,11 @@ func TestAFullStorageIsSaidAndWritesGoOnOnceThereIsRoom(t *testing.T) {
 	wantTexts(t, db, "before", "after")
 }
 
-// commitHook stands between us and the driver, and is told of each commit.
+// commitHook stands between us and the driver, and is told of each commit, or of each time that another statement is run.
 type commitHook struct {
 	driver.Connector
 	commit func(run func() error) error
+	query  string // empty means COMMIT
 }
 
 func (h commitHook) Connect(ctx context.Context) (driver.Conn, error) {
@@ -139,7 +141,7 @@ type hookedConn struct {
 
 func (c hookedConn) PrepareContext(ctx context.Context, query string) (driver.Stmt, error) {
 	s, err := c.engineConn.PrepareContext(ctx, query)
-	if err != nil || query != "COMMIT" {
+	if err != nil || query != cmp.Or(c.hook.query, "COMMIT") {
 		return s, err
 	}
 	return hookedStmt{s.(engineStmt), c.hook}, nil
@@ -158,11 +160,19 @@ func (s hookedStmt) ExecContext(ctx context.Context, args []driver.NamedValue) (
 	return res, err
 }
 
+func (s hookedStmt) QueryContext(ctx context.Context, args []driver.NamedValue) (rows driver.Rows, err error) {
+	err = s.hook.commit(func() error {
+		rows, err = s.engineStmt.QueryContext(ctx, args)
+		return err
+	})
+	return rows, err
+}
+
 // openHooked opens a database whose commits go through the hook.
 func openHooked(t *testing.T, commit func(run func() error) error) *DB {
 	t.Helper()
 	opts := options(t.TempDir(), notes())
-	opts.wrap = func(c driver.Connector) driver.Connector { return commitHook{c, commit} }
+	opts.wrap = func(c driver.Connector) driver.Connector { return commitHook{Connector: c, commit: commit} }
 	return openDB(t, opts)
 }
 

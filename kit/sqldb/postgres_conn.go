@@ -2,7 +2,6 @@ package sqldb
 
 import (
 	"context"
-	"database/sql"
 	"database/sql/driver"
 	"errors"
 	"fmt"
@@ -39,11 +38,7 @@ func (c pgConnector) Connect(ctx context.Context) (driver.Conn, error) {
 	cfg.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) { own.notice(n) }
 	inner, err := stdlib.GetConnector(*cfg).Connect(ctx)
 	if err != nil {
-		err = oneLine(err)
-		if ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded) {
-			err = errors.New(err.Error()) // a host did not answer in time; the call goes on
-		}
-		return nil, &lostError{err}
+		return nil, &lostError{dialError(ctx, err)}
 	}
 	full, ok := inner.(*stdlib.Conn)
 	if !ok {
@@ -51,6 +46,22 @@ func (c pgConnector) Connect(ctx context.Context) (driver.Conn, error) {
 	}
 	own.Conn = full
 	return own, nil
+}
+
+// dialError returns the error of a dial, on one line, as one of the time if it was the call's deadline that ended it, and only then:
+// the network may notice that before ctx does. A host that did not answer within its own time says nothing about that of the call.
+func dialError(ctx context.Context, err error) error {
+	err = oneLine(err)
+	deadline, ok := ctx.Deadline()
+	switch {
+	case ctx.Err() != nil:
+		return fmt.Errorf("%w: %w", ctx.Err(), err)
+	case ok && !time.Now().Before(deadline):
+		return fmt.Errorf("%w: %w", context.DeadlineExceeded, err)
+	case errors.Is(err, context.DeadlineExceeded):
+		return errors.New(err.Error())
+	}
+	return err
 }
 
 func (c pgConnector) Driver() driver.Driver { return stdlib.GetDefaultDriver() }
@@ -134,9 +145,8 @@ func (c *pgConn) note(err error) error {
 
 // CheckNamedValue refuses times, as on SQLite: columns hold integers.
 func (c *pgConn) CheckNamedValue(v *driver.NamedValue) error {
-	switch v.Value.(type) {
-	case time.Time, *time.Time, sql.NullTime:
-		return errors.New("a time is stored as an integer, such as UnixMicro")
+	if err := checkArgument(v.Value); err != nil {
+		return err
 	}
 	return c.Conn.CheckNamedValue(v)
 }

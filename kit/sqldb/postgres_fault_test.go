@@ -36,13 +36,19 @@ func TestACommitWithoutAnAnswerHasAnUnknownOutcome(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			p, db, direct := openBehind(t)
-			p.once("commit", test.becomes)
-			ctx := within(t, 300*time.Millisecond)
-			if strings.HasSuffix(name, "call") {
-				var cancel context.CancelFunc
-				ctx, cancel = context.WithCancel(ctx)
-				time.AfterFunc(100*time.Millisecond, cancel)
-			}
+			ctx, cancel := context.WithCancel(promise(t, 2*time.Second)) // for which the commit is waited for
+			defer cancel()
+			committing := false
+			p.watch(func(m message) verdict {
+				if committing || m.text != "commit" {
+					return pass
+				}
+				committing = true
+				if strings.HasSuffix(name, "call") {
+					cancel()
+				}
+				return test.becomes
+			})
 			attempts := 0
 			err := db.Write(ctx, func(tx *Tx) error {
 				attempts++
@@ -163,6 +169,43 @@ func TestAReadBeginsAnewOnlyWhileItHasShownNothing(t *testing.T) {
 			}
 		})
 	}
+	for name, test := range map[string]struct {
+		cut   func(m message) bool
+		shown int
+		fails bool
+	}{
+		"ReadRows before a row":  {func(m message) bool { return m.text == "bind" }, 1, false},
+		"ReadRows after the row": {func(message) bool { return false }, 1, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cuts, shown := 0, 0
+			p.watch(func(m message) verdict {
+				if cuts == 0 && test.cut(m) {
+					cuts++
+					return cut
+				}
+				return pass
+			})
+			// More than the buffers between hold, so that the connection can end while rows are read.
+			err := db.ReadRows(ctx, func(row Row) error {
+				var text string
+				if err := row.Scan(&text); err != nil {
+					return err
+				}
+				if text == "a" {
+					shown++
+				}
+				if test.fails && cuts == 0 {
+					cuts++
+					p.cutAll()
+				}
+				return nil
+			}, `SELECT text FROM notes UNION ALL SELECT repeat('x', 100000) FROM generate_series(1, $1)`, 1000)
+			if cuts != 1 || shown != test.shown || (err != nil) != test.fails || err != nil && !errors.Is(err, ErrUnavailable) {
+				t.Errorf("%d cuts, the row was shown %d times, %v", cuts, shown, err)
+			}
+		})
+	}
 }
 
 func TestRoundTrips(t *testing.T) {
@@ -183,6 +226,7 @@ func TestRoundTrips(t *testing.T) {
 		want int
 	}{
 		"ReadOne":                {one(db.ReadOne), 1},
+		"ReadRows":               {func() error { return db.ReadRows(ctx, func(Row) error { return nil }, `SELECT text FROM notes`) }, 1},
 		"Read of one statement":  {one(db.Read), 3},
 		"Write of one statement": {func() error { n++; return add(ctx, db, fmt.Sprint(n)) }, 3},
 		"Write of one that is told of": {func() error {

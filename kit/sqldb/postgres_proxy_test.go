@@ -76,18 +76,6 @@ func (p *proxy) watch(seen func(m message) verdict) {
 	p.seen = seen
 }
 
-// once gives a verdict on the first message with this text, and lets all others pass.
-func (p *proxy) once(text string, v verdict) {
-	done := false
-	p.watch(func(m message) verdict {
-		if done || m.text != text {
-			return pass
-		}
-		done = true
-		return v
-	})
-}
-
 // count returns how many round trips there have been since the last call.
 func (p *proxy) count() int {
 	p.mu.Lock()

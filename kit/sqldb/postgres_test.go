@@ -4,12 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/concordat-dev/concordat/kit/clock"
+	"github.com/concordat-dev/concordat/kit/clock/clocktest"
 	"github.com/concordat-dev/concordat/kit/fault"
 	"github.com/concordat-dev/concordat/kit/sqldb/postgrestest"
 )
@@ -107,43 +110,96 @@ func TestATransactionThatCannotBeSerializedIsRunAgain(t *testing.T) {
 	wantTexts(t, db, "bx")
 }
 
+// hasty is a clock whose waits are over at once: what goes on for some time does so as often, and takes none.
+type hasty struct{ clock.Clock }
+
+func (h hasty) After(time.Duration) <-chan time.Time { return h.Clock.After(0) }
+
+// openHasty opens a new database whose pauses between attempts take no time.
+func openHasty(t *testing.T) *DB {
+	t.Helper()
+	opts := postgresOptions(URL(postgrestest.Database(t)), notes())
+	opts.Clock = hasty{opts.Clock}
+	return openDB(t, opts)
+}
+
 func TestAConflictThatDoesNotEndIsBusy(t *testing.T) {
 	t.Parallel()
-	db := openPG(t, "")
-	ctx := within(t, time.Second)
+	db := openHasty(t)
 	attempts := 0
-	err := db.Write(ctx, func(tx *Tx) error {
+	err := db.Write(t.Context(), func(tx *Tx) error {
 		attempts++
-		return execIn(ctx, tx, `DO $$ BEGIN RAISE EXCEPTION 'again' USING ERRCODE = '40001'; END $$`)
+		return execIn(t.Context(), tx, `DO $$ BEGIN RAISE EXCEPTION 'again' USING ERRCODE = '40001'; END $$`)
 	})
-	if !errors.Is(err, ErrBusy) || fault.KindOf(err) != fault.Unavailable || attempts < 3 {
-		t.Errorf("after %d attempts: %v", attempts, err)
+	if !errors.Is(err, ErrBusy) || fault.KindOf(err) != fault.Unavailable || attempts < 100 || attempts > 300 {
+		t.Errorf("after %d attempts, whose pauses are 10 s: %v", attempts, err)
 	}
-	if ctx.Err() != nil {
-		t.Error("it was tried until the call was over")
+}
+
+func TestAnotherAttemptIsMadeOnlyIfThereIsTimeForIt(t *testing.T) {
+	t.Parallel()
+	s := &server{clock: hasty{clock.System()}}
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	for name, test := range map[string]struct {
+		ctx              context.Context
+		pause, took, all time.Duration
+		want             bool
+	}{
+		"there is":                        {within(t, time.Hour), time.Minute, time.Minute, time.Hour, true},
+		"the pause takes it":              {within(t, time.Hour), time.Hour, 0, time.Hour, false},
+		"the attempt would":               {within(t, time.Hour), time.Minute, 30 * time.Minute, time.Hour, false},
+		"no deadline, and not yet 10 s":   {t.Context(), time.Second, time.Hour, 10 * time.Second, true},
+		"no deadline, and more than that": {t.Context(), time.Second, 0, 10*time.Second + 1, false},
+	} {
+		if got := s.pause(test.ctx, test.pause, test.took, test.all); got != test.want {
+			t.Errorf("%s: %t", name, got)
+		}
+	}
+	s.clock = clocktest.New(time.Time{}) // it stands still
+	if s.pause(over, time.Second, 0, time.Second) {
+		t.Error("a call that is over goes on")
 	}
 }
 
 func TestErrorsOfTheServerMeanWhatTheySay(t *testing.T) {
 	t.Parallel()
-	db := openPG(t, "")
+	db := openHasty(t)
 	for code, want := range map[string]error{
 		"53100": ErrStorageFull, "55P03": ErrBusy, "40P01": ErrBusy, "53300": ErrUnavailable, "08006": ErrUnavailable, "57P03": ErrUnavailable,
-		"25006": ErrUnavailable, "57014": context.DeadlineExceeded,
+		"25006": ErrUnavailable, "57014": ErrUnavailable,
 	} {
 		t.Run(code, func(t *testing.T) {
-			ctx := within(t, time.Second)
-			err := db.Write(ctx, func(tx *Tx) error {
-				return execIn(ctx, tx, fmt.Sprintf(`DO $$ BEGIN RAISE EXCEPTION 'said so' USING ERRCODE = '%s'; END $$`, code))
-			})
-			if !errors.Is(err, want) {
+			say := func(ctx context.Context) error {
+				return db.Write(ctx, func(tx *Tx) error {
+					return execIn(ctx, tx, fmt.Sprintf(`DO $$ BEGIN RAISE EXCEPTION 'said so' USING ERRCODE = '%s'; END $$`, code))
+				})
+			}
+			if err := say(t.Context()); !errors.Is(err, want) {
 				t.Errorf("got %v, want %v", err, want)
+			}
+			if code == pgCanceled { // with a deadline it is the limit of that
+				if err := say(within(t, patience)); !errors.Is(err, context.DeadlineExceeded) {
+					t.Errorf("with a deadline: %v", err)
+				}
 			}
 		})
 	}
 	if err := add(t.Context(), db, "next"); err != nil {
 		t.Error(err)
 	}
+}
+
+// promised is a context that says when it will end, and does not: what ends before that has not been ended by it.
+type promised struct {
+	context.Context
+	at time.Time
+}
+
+func (p promised) Deadline() (time.Time, bool) { return p.at, true }
+
+func promise(t *testing.T, d time.Duration) context.Context {
+	return promised{t.Context(), time.Now().Add(d)}
 }
 
 func TestTheWaitForALockEndsBeforeTheCallDoes(t *testing.T) {
@@ -157,10 +213,10 @@ func TestTheWaitForALockEndsBeforeTheCallDoes(t *testing.T) {
 		if err := update(t.Context(), tx); err != nil {
 			return err
 		}
-		ctx := within(t, 2*time.Second)
+		ctx := promise(t, 2*time.Second)
 		err := db.Write(ctx, func(tx *Tx) error { return update(ctx, tx) })
-		if !errors.Is(err, ErrBusy) || !IsBusy(err) || ctx.Err() != nil {
-			t.Errorf("Write returned %v, the call %v", err, ctx.Err())
+		if !errors.Is(err, ErrBusy) || !IsBusy(err) {
+			t.Errorf("Write returned %v", err)
 		}
 		return nil
 	})
@@ -173,10 +229,10 @@ func TestTheServerEndsAStatementBeforeTheCallDoesAndTheConnectionStays(t *testin
 	t.Parallel()
 	db := openPG(t, "")
 	before := backend(t, db)
-	ctx := within(t, time.Second)
+	ctx := promise(t, 200*time.Millisecond)
 	err := db.Write(ctx, func(tx *Tx) error { return execIn(ctx, tx, `SELECT pg_sleep(30)`) })
-	if fault.KindOf(err) != fault.DeadlineExceeded || ctx.Err() != nil {
-		t.Errorf("Write returned %v, the call %v", err, ctx.Err())
+	if fault.KindOf(err) != fault.DeadlineExceeded {
+		t.Errorf("Write returned %v", err)
 	}
 	if after := backend(t, db); after != before {
 		t.Error("the connection was given up")
@@ -355,5 +411,52 @@ func TestAWriteIsOnTheDiskWhateverTheServerDoesForOthers(t *testing.T) {
 	})
 	if err != nil || !slices.Equal([]string{durable, guard}, []string{"on", "1min"}) {
 		t.Errorf("synchronous_commit is %s, the guard against idle transactions %s, %v", durable, guard, err)
+	}
+}
+
+func TestADialThatTheDeadlineEndsIsOneOfTheCallsTime(t *testing.T) {
+	t.Parallel()
+	silent, err := net.Listen("tcp", "127.0.0.1:0") // it is connected to, and says nothing
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { silent.Close() })
+	closed, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := closed.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for name, test := range map[string]struct {
+		address, parameters string
+		ctx                 func() context.Context
+		want                error
+	}{
+		"nobody answers before the deadline": {silent.Addr().String(), "", func() context.Context { return within(t, 20*time.Millisecond) }, context.DeadlineExceeded},
+		"the call is cancelled": {silent.Addr().String(), "", func() context.Context {
+			ctx, cancel := context.WithCancel(t.Context())
+			time.AfterFunc(time.Millisecond, cancel)
+			return ctx
+		}, context.Canceled},
+		"nobody answers in the time of a host": {silent.Addr().String(), "&connect_timeout=1", func() context.Context { return promise(t, 3*time.Second) }, ErrUnavailable},
+		"the host refuses":                     {closed.Addr().String(), "", func() context.Context { return t.Context() }, ErrUnavailable},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			n := 1
+			if test.want == context.DeadlineExceeded {
+				n = 20 // whether the network or the context notices first is a race
+			}
+			for range n {
+				opts := postgresOptions(URL("postgres://u:secret@"+test.address+"/d?sslmode=disable"+test.parameters), notes())
+				opts.Clock = hasty{opts.Clock}
+				_, err := Open(test.ctx(), opts)
+				wantLine(t, err, test.address)
+				if !errors.Is(err, test.want) || errors.Is(err, ErrUnavailable) != (test.want == ErrUnavailable) {
+					t.Errorf("got %v, want %v", err, test.want)
+				}
+			}
+		})
 	}
 }

@@ -6,7 +6,7 @@
 // sees one state of the database from its first statement to its last, and never waits for a writer. What is lost when
 // the machine dies: the transactions that were not acknowledged, and nothing else.
 //
-// A store is built on Read, ReadOne and Write:
+// A store is built on Read, ReadOne and Write, and on ReadRows and Gather where reads are many:
 //
 //	//go:embed migrations
 //	var migrations embed.FS // migrations/sqlite/00001_users.sql, migrations/postgres/00001_users.sql
@@ -80,6 +80,8 @@ type Options struct {
 
 	// wrap lets a test stand between this package and the driver of SQLite.
 	wrap driverWrapper
+	// walPages is for tests. Zero means the constant.
+	walPages int
 }
 
 // Set is the schema of one part of a database: forward-only migrations with a version of their own. A database
@@ -227,7 +229,8 @@ func (db *DB) Healthy(ctx context.Context) error {
 	return db.engine.healthy(ctx)
 }
 
-// Failed returns a channel that is closed when the storage of SQLite failed during a commit. From then on Write returns
+// Failed returns a channel that is closed when the storage of SQLite failed during a commit, or while the write-ahead log was
+// copied into the database. From then on Write returns
 // ErrStorageFailed; what is on the disk is known again when the database is opened anew, so the process should
 // end. On PostgreSQL the server sees to that, and the channel stays open.
 func (db *DB) Failed() <-chan struct{} { return db.engine.failed() }

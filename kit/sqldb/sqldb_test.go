@@ -418,6 +418,9 @@ func TestATimeIsRefusedAsAnArgument(t *testing.T) {
 		if err == nil {
 			t.Error("a time was accepted")
 		}
+		if err := db.ReadRows(t.Context(), func(Row) error { return nil }, `SELECT id FROM notes WHERE id = $1`, time.Now()); !errors.Is(err, errTimeArgument) {
+			t.Errorf("ReadRows returned %v", err)
+		}
 	})
 }
 

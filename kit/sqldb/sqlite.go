@@ -9,6 +9,8 @@ import (
 	"sync"
 	"time"
 
+	sqlite3 "modernc.org/sqlite/lib"
+
 	"github.com/concordat-dev/concordat/kit/clock"
 )
 
@@ -29,9 +31,12 @@ type embedded struct {
 
 	turns *turns // of Writes, one at a time
 
+	walPages   int
+	background sync.WaitGroup // the checkpoint that is under way
+
 	mu    sync.Mutex
 	began time.Time // when the present Write got its turn; zero when there is none
-	fault error     // the I/O error at a commit that ended writing
+	fault error     // the I/O error that ended writing
 	ended chan struct{}
 }
 
@@ -66,11 +71,27 @@ func (s *embedded) write(ctx context.Context, fn func(tx *Tx) error) error {
 	if err := s.turns.take(ctx, "the writer"); err != nil {
 		return err
 	}
-	defer s.endTurn()
+	handedOver := false
+	defer func() {
+		if !handedOver {
+			s.endTurn()
+		}
+	}()
 	if err := s.beginTurn(); err != nil {
 		return err
 	}
-	return s.transact(ctx, fn)
+	if err := s.transact(ctx, fn); err != nil {
+		return err
+	}
+	if s.logIsLong() {
+		// The next writer waits for it, so that the log can begin anew; this one does not.
+		handedOver = true
+		s.background.Go(func() {
+			defer s.endTurn()
+			s.checkpoint()
+		})
+	}
+	return nil
 }
 
 // transact runs one transaction; the caller has the turn.
@@ -127,7 +148,42 @@ func (s *embedded) commitFailed(ctx context.Context, err error) error {
 	return ErrOutcomeUnknown.Because(err)
 }
 
+// logIsLong says whether the write-ahead log is to be copied into the database; the caller has the turn. The engine would do it
+// by itself at a commit, and would tell nobody of an error.
+func (s *embedded) logIsLong() bool {
+	pages, copied, err := s.log("NOOP")
+	if err != nil {
+		s.checkpointFailed(err)
+		return false
+	}
+	return pages >= s.walPages && copied < pages
+}
+
+// checkpoint copies the write-ahead log into the database, as far as no reader needs it; the caller has the turn. What could not be
+// copied now is tried again after the next commit.
+func (s *embedded) checkpoint() {
+	if _, _, err := s.log("PASSIVE"); err != nil {
+		s.checkpointFailed(err)
+	}
+}
+
+// log runs a checkpoint and returns how many pages the write-ahead log has, and how many of them are in the database.
+func (s *embedded) log(mode string) (pages, copied int, err error) {
+	var busy int
+	err = s.writer.QueryRowContext(context.Background(), "PRAGMA wal_checkpoint("+mode+")").Scan(&busy, &pages, &copied)
+	return pages, copied, err
+}
+
+// checkpointFailed ends writing, unless there was only no room. What was committed is safe in the log; but after a write or a sync
+// that failed the system may take the database for written, and a later checkpoint would begin the log anew.
+func (s *embedded) checkpointFailed(err error) {
+	if !hasCode(err, sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED) {
+		s.fail(fmt.Errorf("checkpoint: %w", err))
+	}
+}
+
 func (s *embedded) close() error {
+	s.background.Wait()
 	return errors.Join(s.readers.Close(), s.writer.Close(), s.lock.release())
 }
 

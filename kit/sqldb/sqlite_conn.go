@@ -88,7 +88,7 @@ func (c *conn) CheckNamedValue(v *driver.NamedValue) error {
 		return err
 	}
 	if _, ok := value.(time.Time); ok {
-		return errors.New("a time is stored as an integer, such as UnixMicro")
+		return errTimeArgument
 	}
 	v.Value = value
 	return nil

@@ -20,7 +20,7 @@ const childEnv = "SQLDB_TEST_CHILD"
 // children are the processes that tests start.
 var children = map[string]func(dir string) error{
 	"hold":     holdDatabase,
-	"io-error": failAtCommit,
+	"io-error": failAtCommit, "checkpoint-error": failAtCheckpoint,
 }
 
 func TestMain(m *testing.M) {
@@ -192,7 +192,7 @@ func TestOptionsThatMakeNoSenseAreRefused(t *testing.T) {
 
 func TestConnectionsAreSetUpAsPromised(t *testing.T) {
 	db := openDB(t, options(t.TempDir(), notes()))
-	want := map[string]string{"journal_mode": "wal", "synchronous": "2", "foreign_keys": "1", "busy_timeout": "5000", "query_only": "0"}
+	want := map[string]string{"journal_mode": "wal", "synchronous": "2", "foreign_keys": "1", "busy_timeout": "5000", "query_only": "0", "secure_delete": "1"}
 	check := func(q Querier) error {
 		for pragma, value := range want {
 			var got string
@@ -209,8 +209,47 @@ func TestConnectionsAreSetUpAsPromised(t *testing.T) {
 		t.Error(err)
 	}
 	want["query_only"] = "1"
+	delete(want, "secure_delete")
 	if err := db.Read(t.Context(), check); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestWhatWasDeletedIsNotInTheFilesOnceTheyAreClosed(t *testing.T) {
+	opts := options(t.TempDir(), notes())
+	db, err := Open(t.Context(), opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const words = "told in confidence"
+	for n := range 100 { // more than a page, some of which become free
+		if err := add(t.Context(), db, fmt.Sprint(n, " ", strings.Repeat(words, 200))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	found := func() bool {
+		content, err := os.ReadFile(db.Path())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.Contains(string(content), words)
+	}
+	if _, _, err := db.engine.(*embedded).log("PASSIVE"); err != nil || !found() {
+		t.Errorf("the words are not in the database before either, %v", err)
+	}
+	for _, statement := range []string{`DELETE FROM notes WHERE id > 1`, `UPDATE notes SET text = 'erased'`} {
+		if err := db.Write(t.Context(), func(tx *Tx) error { return execIn(t.Context(), tx, statement) }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if found() {
+		t.Error("the words are in the database")
+	}
+	if _, err := os.Stat(db.Path() + "-wal"); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the log is still there: %v", err)
 	}
 }
 

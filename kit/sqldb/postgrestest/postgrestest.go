@@ -31,6 +31,8 @@ type Options struct {
 	Durable bool
 	// Settings are more settings of the server, such as "max_connections": "20".
 	Settings map[string]string
+	// Certificate and Key, in PEM, make the server offer TLS. Its URLs do not ask for it: their sslmode is "disable".
+	Certificate, Key []byte
 }
 
 // shared is the server of the test binary.

@@ -77,6 +77,9 @@ func startWith(opts Options, make func(*Server) error) (_ *Server, err error) {
 	if err == nil {
 		err = make(s)
 	}
+	if err == nil && opts.Certificate != nil {
+		err = s.offerTLS(opts)
+	}
 	if err != nil {
 		return nil, errors.Join(err, os.RemoveAll(s.dir))
 	}
@@ -129,6 +132,24 @@ func (s *Server) make() error {
 	if err != nil {
 		return fmt.Errorf("initdb: %w: %s", err, out)
 	}
+	return nil
+}
+
+// offerTLS gives the server a certificate.
+func (s *Server) offerTLS(opts Options) error {
+	for setting, content := range map[string][]byte{"ssl_cert_file": opts.Certificate, "ssl_key_file": opts.Key} {
+		file := filepath.Join(s.dir, setting+".pem")
+		if err := os.WriteFile(file, content, 0o600); err != nil {
+			return err
+		}
+		if s.owner != nil {
+			if err := os.Chown(file, int(s.owner.Uid), int(s.owner.Gid)); err != nil {
+				return err
+			}
+		}
+		s.settings[setting] = file
+	}
+	s.settings["ssl"] = "on"
 	return nil
 }
 

@@ -60,6 +60,7 @@ type Store struct {
 	estimates *estimates
 	scanning  sync.Mutex // held by a count that looks at all users
 	events    *decoder
+	points    *sqldb.Gather[users.ID, users.User] // of Get
 }
 
 var _ users.Store = (*Store)(nil)
@@ -103,7 +104,11 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 		return nil, err
 	}
 	s := &Store{db: db, snapshots: make(chan struct{}, opts.Snapshots), events: &decoder{}}
-	if err := s.load(ctx, opts); err != nil {
+	s.points, err = sqldb.NewGather(sqldb.GatherOptions[users.ID, users.User]{Read: s.readPoints, Clock: opts.Clock})
+	if err == nil {
+		err = s.load(ctx, opts)
+	}
+	if err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
 	return s, nil

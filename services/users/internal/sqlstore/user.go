@@ -19,12 +19,21 @@ const userColumns = `u.user_id, u.email, coalesce(u.email_key, ''), u.display_na
 
 // Get returns a user; see users.Store.
 func (s *Store) Get(ctx context.Context, id users.ID) (users.User, error) {
-	var u users.User
-	statement := ctx
 	if s.db.Engine() == sqldb.SQLite {
-		// It takes less time than the goroutines that would be ready to interrupt it.
-		statement = context.WithoutCancel(ctx)
+		return s.getAlone(ctx, id)
 	}
+	u, ok, err := s.points.Get(ctx, id)
+	if err == nil && !ok {
+		err = notFound(id)
+	}
+	return u, err
+}
+
+// getAlone reads one user by itself: where there is no way to a server to be shared, gathering costs more than it spares.
+func (s *Store) getAlone(ctx context.Context, id users.ID) (users.User, error) {
+	var u users.User
+	// It takes less time than the goroutines that would be ready to interrupt it.
+	statement := context.WithoutCancel(ctx)
 	err := s.db.ReadOne(ctx, func(q sqldb.Querier) (err error) {
 		u, err = scanUser(q.QueryRowContext(statement, `SELECT `+userColumns+` FROM users u WHERE u.user_id = $1`, string(id)))
 		return err
@@ -35,6 +44,11 @@ func (s *Store) Get(ctx context.Context, id users.ID) (users.User, error) {
 	return u, err
 }
 
+// readPoints reads users by their ids for many callers at once.
+func (s *Store) readPoints(ctx context.Context, ids []users.ID, found func(users.ID, users.User)) error {
+	return s.eachOf(ctx, ids, func(u users.User) { found(u.ID, u) })
+}
+
 func notFound(id users.ID) error { return users.ErrNotFound.With("user_id", string(id)) }
 
 // BatchGet returns users; see users.Store.
@@ -42,18 +56,26 @@ func (s *Store) BatchGet(ctx context.Context, ids []users.ID) ([]users.User, err
 	if len(ids) == 0 {
 		return nil, nil
 	}
+	found := make([]users.User, 0, len(ids))
+	err := s.eachOf(ctx, ids, func(u users.User) { found = append(found, u) })
+	return found, err
+}
+
+// eachOf calls found with each user of some ids, which are distinct.
+func (s *Store) eachOf(ctx context.Context, ids []users.ID, found func(users.User)) error {
 	list, err := idList(s.db.Engine(), ids)
 	if err != nil {
-		return nil, err
-	}
-	var found []users.User
-	err = s.db.ReadOne(ctx, func(q sqldb.Querier) (err error) {
-		found, err = readUsers(ctx, q, s.db.Engine().Pick(
-			`SELECT `+userColumns+` FROM json_each($1) AS asked CROSS JOIN users u WHERE u.user_id = asked.value`,
-			`SELECT `+userColumns+` FROM unnest($1::text[]) AS asked(id) JOIN users u ON u.user_id = asked.id::uuid`), list)
 		return err
-	})
-	return found, err
+	}
+	return s.db.ReadRows(ctx, func(row sqldb.Row) error {
+		u, err := scanUser(row)
+		if err == nil {
+			found(u)
+		}
+		return err
+	}, s.db.Engine().Pick(
+		`SELECT `+userColumns+` FROM json_each($1) AS asked CROSS JOIN users u WHERE u.user_id = asked.value`,
+		`SELECT `+userColumns+` FROM users u WHERE u.user_id = ANY ($1::text[]::uuid[])`), list)
 }
 
 // idList returns ids as one argument: an array on PostgreSQL, JSON on SQLite.
