@@ -146,8 +146,11 @@ func Restore(ctx context.Context, opts Options, from string, report func(problem
 			return Summary{}, err
 		}
 		parent = opts.Dir
-		if _, err := os.Lstat(filepath.Join(opts.Dir, file)); !errors.Is(err, fs.ErrNotExist) {
-			return Summary{}, fmt.Errorf("data directory %s: %w", opts.Dir, errNotEmpty)
+		// Beside the database SQLite has files that it plays into whatever has its name.
+		for _, name := range []string{file, file + "-wal", file + "-shm", file + "-journal"} {
+			if _, err := os.Lstat(filepath.Join(opts.Dir, name)); !errors.Is(err, fs.ErrNotExist) {
+				return Summary{}, fmt.Errorf("data directory %s: %s: %w", opts.Dir, name, errNotEmpty)
+			}
 		}
 	}
 	var found Summary
@@ -158,9 +161,28 @@ func Restore(ctx context.Context, opts Options, from string, report func(problem
 		if found, err = restoreCopy(ctx, opts, dir, report); err != nil || opts.URL != "" {
 			return err
 		}
-		return publish(filepath.Join(dir, file), filepath.Join(opts.Dir, file))
+		if err := publish(filepath.Join(dir, file), filepath.Join(opts.Dir, file)); err != nil {
+			return err
+		}
+		return verifyRestored(ctx, opts, found, report)
 	})
 	return found, err
+}
+
+// verifyRestored checks what a service will find: that nothing has come in between the restored file and its name.
+func verifyRestored(ctx context.Context, opts Options, want Summary, report func(string)) error {
+	s, err := Open(ctx, opts)
+	if err != nil {
+		return fmt.Errorf("open what was restored: %w", err)
+	}
+	found, err := s.verify(ctx, report)
+	if err = errors.Join(err, s.Close()); err != nil {
+		return err
+	}
+	if found != want {
+		return fmt.Errorf("what was restored has %d users and %d events, the backup %d and %d", found.Users, found.Events, want.Users, want.Events)
+	}
+	return nil
 }
 
 // restoreCopy brings the copy of a backup up to date and checks it; on PostgreSQL it copies it there.

@@ -193,6 +193,31 @@ func TestARestoreTouchesNothingThatIsThere(t *testing.T) {
 	})
 }
 
+// A log of SQLite that is left of a database which is gone would be played into the restored one.
+func TestARestoreRefusesADirectoryWithWhatIsLeftOfAnotherStore(t *testing.T) {
+	t.Parallel()
+	opts := Options{Dir: t.TempDir()}
+	s, stop := running(t, opts)
+	fill(t, s, 0, 10)
+	backup := filepath.Join(t.TempDir(), "users.backup")
+	if err := Backup(t.Context(), deps(opts), backup); err != nil {
+		t.Fatal(err)
+	}
+	stop()
+	for _, left := range []string{"-wal", "-shm", "-journal"} {
+		dir := t.TempDir()
+		if err := os.WriteFile(filepath.Join(dir, file+left), []byte("left"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Restore(t.Context(), deps(Options{Dir: dir}), backup, complain(t)); !errors.Is(err, errNotEmpty) {
+			t.Errorf("beside %s: %v", left, err)
+		}
+		if _, err := os.Stat(filepath.Join(dir, file)); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("beside %s something was restored: %v", left, err)
+		}
+	}
+}
+
 func TestWhatIsNoBackupIsRefused(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -263,6 +288,13 @@ func TestVerifyFindsWhatIsWrongAndNamesTheUser(t *testing.T) {
 		"a name in an event of the erased": {erased, func(e sqldb.Engine) string {
 			text := `(SELECT payload FROM event_log WHERE subject = ` + about(e, string(person(21).User.ID)) + `)`
 			return `UPDATE event_log SET payload = ` + text + ` WHERE subject = ` + about(e, erased) + ` AND type = 'USER_CREATED'`
+		}},
+		"a user who is gone": {id, func(sqldb.Engine) string { return `DELETE FROM users WHERE user_id = '` + id + `'` }},
+		"a request of nobody": {"00000000-0000-0000-0000-000000000001", func(e sqldb.Engine) string {
+			return `INSERT INTO requests (request_id, caller, user_id, at) VALUES ('00000000-0000-0000-0000-000000000009', 'c', '00000000-0000-0000-0000-000000000001', 1)`
+		}},
+		"an event of a kind that there is not": {id, func(e sqldb.Engine) string {
+			return `UPDATE event_log SET type = 'NONSENSE' WHERE subject = ` + about(e, id)
 		}},
 		"an event that is gone": {"event log", func(e sqldb.Engine) string { return `DELETE FROM event_log WHERE subject = ` + about(e, id) }},
 	} {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/concordat-dev/concordat/kit/eventlog"
 	"github.com/concordat-dev/concordat/kit/sqldb"
@@ -69,7 +70,7 @@ func (s *Store) verify(ctx context.Context, report func(string)) (Summary, error
 	v := verifier{store: s, report: report}
 	err := s.db.Read(ctx, func(q sqldb.Querier) error {
 		v.q, v.found, v.waiting = q, Summary{}, make(map[users.ID]eventlog.Event)
-		for _, step := range []func(context.Context) error{v.engine, v.log, v.users, v.labels} {
+		for _, step := range []func(context.Context) error{v.engine, v.log, v.users, v.labels, v.strays} {
 			if err := step(ctx); err != nil {
 				return fmt.Errorf("verify: %w", err)
 			}
@@ -141,6 +142,41 @@ FROM event_log_meta m WHERE m.id = 1`).Scan(&v.trimmed, &n, &first, &last)
 		e.Subject = string(about)
 		v.waiting[users.ID(e.Subject)] = e
 		v.found.Events++
+	}
+	return rows.Err()
+}
+
+// strays looks for what is about a user who is not there: users stay, as tombstones at least, so one who is gone was lost.
+func (v *verifier) strays(ctx context.Context) error {
+	subject := v.store.db.Engine().Pick(`e.subject`, `convert_from(e.subject, 'UTF8')`)
+	for _, c := range []struct{ what, query string }{
+		{"an event, and no such user", `SELECT DISTINCT ` + subject + ` FROM event_log e LEFT JOIN users u ON ` + v.store.db.Engine().Pick(`u.user_id`, `u.user_id::text`) + ` = ` + subject + ` WHERE u.user_id IS NULL`},
+		{"a request, and no such user", `SELECT DISTINCT r.user_id FROM requests r LEFT JOIN users u ON u.user_id = r.user_id WHERE u.user_id IS NULL`},
+		{"an event of a kind that there is not", `SELECT DISTINCT ` + subject + ` FROM event_log e WHERE e.type NOT IN ('` +
+			strings.Join([]string{
+				string(users.EventCreated), string(users.EventUpdated), string(users.EventDisabled), string(users.EventEnabled),
+				string(users.EventDeleted), string(users.EventUndeleted), string(users.EventErased),
+			}, `', '`) + `')`},
+	} {
+		if err := v.stray(ctx, c.what, c.query); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (v *verifier) stray(ctx context.Context, what, query string) error {
+	rows, err := v.q.QueryContext(ctx, query)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var id string
+		if err := rows.Scan(&id); err != nil {
+			return err
+		}
+		v.problem("user %s: there is %s", id, what)
 	}
 	return rows.Err()
 }
