@@ -1162,7 +1162,8 @@ type ListUsersResponse struct {
 	// How many users match, as it was when the first page was read. Exact up to 10,000, but for a filter that no index serves:
 	// where there are more than a million users, or another such count is under way, it is estimated however few match.
 	TotalSize int32 `protobuf:"varint,3,opt,name=total_size,json=totalSize,proto3" json:"total_size,omitempty"`
-	// Whether total_size is an estimate, because more than 10,000 match, or because there are too many users to look at.
+	// Whether total_size is an estimate: because more than 10,000 match, or because no index serves the filter and there are more
+	// than about a million users to look at, or too many such counts are waiting.
 	TotalSizeEstimated bool `protobuf:"varint,4,opt,name=total_size_estimated,json=totalSizeEstimated,proto3" json:"total_size_estimated,omitempty"`
 	unknownFields      protoimpl.UnknownFields
 	sizeCache          protoimpl.SizeCache
@@ -1383,7 +1384,7 @@ type CreateUsersResponse struct {
 	CreatedCount int32 `protobuf:"varint,1,opt,name=created_count,json=createdCount,proto3" json:"created_count,omitempty"`
 	// How many rows were not stored.
 	FailedCount int32 `protobuf:"varint,2,opt,name=failed_count,json=failedCount,proto3" json:"failed_count,omitempty"`
-	// Why, for the first 1000 of those rows.
+	// Why, for the first of those rows: up to 1000 of them, and no more than fit into 3 MiB.
 	Failures      []*CreateUsersFailure `protobuf:"bytes,3,rep,name=failures,proto3" json:"failures,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

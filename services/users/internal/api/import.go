@@ -27,6 +27,8 @@ const (
 	importBytes = 4 << 20
 	// maxFailures is how many failures are told one by one; the rest is only counted.
 	maxFailures = 1000
+	// maxFailureBytes is how much they may take of the answer, which is one message of at most 4 MiB.
+	maxFailureBytes = 3 << 20
 )
 
 type importStream = grpc.ClientStreamingServer[usersv1.CreateUsersRequest, usersv1.CreateUsersResponse]
@@ -37,11 +39,11 @@ func (s *Server) CreateUsers(stream importStream) error {
 	ctx := stream.Context()
 	in := receive(ctx, stream)
 	defer in.stop()
-	resp := &usersv1.CreateUsersResponse{}
+	resp := &answer{}
 	for {
 		batch, err := in.next(ctx, server.Draining(ctx))
 		if errors.Is(err, io.EOF) {
-			return stream.SendAndClose(resp)
+			return stream.SendAndClose(&resp.CreateUsersResponse)
 		}
 		if err != nil {
 			return err
@@ -53,8 +55,23 @@ func (s *Server) CreateUsers(stream importStream) error {
 	}
 }
 
+// answer is what an import will be answered with.
+type answer struct {
+	usersv1.CreateUsersResponse
+	bytes int  // of the failures
+	full  bool // no more are told
+}
+
+// tell adds why a row was not stored, as long as there is room: the first rows are told of, none between them is left out.
+func (a *answer) tell(f *usersv1.CreateUsersFailure) {
+	a.bytes += proto.Size(f) + 8 // tag and length
+	if a.full = a.full || len(a.Failures) == maxFailures || a.bytes > maxFailureBytes; !a.full {
+		a.Failures = append(a.Failures, f)
+	}
+}
+
 // store makes the users of a batch and adds what became of it to the answer.
-func (s *Server) store(ctx context.Context, batch []row, resp *usersv1.CreateUsersResponse) error {
+func (s *Server) store(ctx context.Context, batch []row, resp *answer) error {
 	valid := make([]users.NewUser, 0, len(batch))
 	for _, r := range batch {
 		if r.broken == nil {
@@ -78,9 +95,7 @@ func (s *Server) store(ctx context.Context, batch []row, resp *usersv1.CreateUse
 			continue
 		}
 		resp.FailedCount++
-		if len(resp.Failures) < maxFailures {
-			resp.Failures = append(resp.Failures, &usersv1.CreateUsersFailure{Index: r.index, Status: grpcfault.Status(failed, domain)})
-		}
+		resp.tell(&usersv1.CreateUsersFailure{Index: r.index, Status: grpcfault.Status(failed, domain)})
 	}
 	return nil
 }

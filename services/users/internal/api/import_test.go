@@ -194,6 +194,31 @@ func TestFailuresAreToldUpToAThousandAndCountedAll(t *testing.T) {
 	}
 }
 
+// The answer is one message: what does not fit into it must not take the rest with it.
+func TestFailuresOfManyRulesLeaveRoomForTheAnswer(t *testing.T) {
+	t.Parallel()
+	c := admin(start(t))
+	rows := requests(0, 1001)
+	for _, r := range rows[:1000] {
+		r.Labels = make(map[string]string)
+		for n := range 64 {
+			r.Labels[fmt.Sprint("Capital", n)] = "x"
+		}
+	}
+	resp := importAll(t, c, rows)
+	if resp.GetFailedCount() != 1000 || resp.GetCreatedCount() != 1 {
+		t.Errorf("%d failed, %d made", resp.GetFailedCount(), resp.GetCreatedCount())
+	}
+	if size, n := proto.Size(resp), len(resp.GetFailures()); size > 4<<20 || n == 0 || n == 1000 {
+		t.Errorf("%d bytes with %d failures", size, n)
+	}
+	for i, f := range resp.GetFailures() {
+		if int(f.GetIndex()) != i {
+			t.Fatalf("failure %d is of row %d", i, f.GetIndex())
+		}
+	}
+}
+
 // arrived returns once the service has n users.
 func arrived(t *testing.T, c usersv1.UserServiceClient, n int) {
 	t.Helper()

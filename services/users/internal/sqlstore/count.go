@@ -45,13 +45,14 @@ func (s *Store) Count(ctx context.Context, sel users.Selection) (users.Count, er
 		c, open, err = s.count(ctx, q, sel)
 		return err
 	})
+	looked := true
 	if err == nil && open {
-		c, err = s.countAll(ctx, sel, c)
+		c, looked, err = s.countAll(ctx, sel, c)
 	}
 	if err != nil {
 		return users.Count{}, fmt.Errorf("count users: %w", err)
 	}
-	if c.Estimated {
+	if c.Estimated && looked {
 		s.estimates.keep(key, c)
 	}
 	return c, nil
@@ -93,23 +94,31 @@ func (s *Store) count(ctx context.Context, q sqldb.Querier, sel users.Selection)
 	return users.Count{N: max(n, least), Estimated: true}, open, err
 }
 
-// countAll looks at all users, up to one more than are counted exactly; it returns the estimate if they are more or others are being
-// looked at.
-func (s *Store) countAll(ctx context.Context, sel users.Selection, estimated users.Count) (users.Count, error) {
-	if !s.scanning.TryLock() {
-		return estimated, nil
+// countAll looks at all users, up to one more than are counted exactly; it returns the estimate if they are more, or if others are being
+// counted for as long as half of the time that the call has: then nobody has looked.
+func (s *Store) countAll(ctx context.Context, sel users.Selection, estimated users.Count) (c users.Count, looked bool, err error) {
+	var patience <-chan time.Time
+	if deadline, ok := ctx.Deadline(); ok {
+		patience = time.After(time.Until(deadline) / 2)
 	}
-	defer s.scanning.Unlock()
+	select {
+	case s.scanning <- struct{}{}:
+		defer func() { <-s.scanning }()
+	case <-patience:
+		return estimated, false, nil
+	case <-ctx.Done():
+		return users.Count{}, false, ctx.Err()
+	}
 	var n int
-	err := s.db.ReadOne(ctx, func(q sqldb.Querier) error {
+	err = s.db.ReadOne(ctx, func(q sqldb.Querier) error {
 		st := s.statement().write("SELECT count(*) FROM (SELECT 1 FROM users u WHERE ").selection(sel)
 		st.write(" LIMIT ").number(users.CountExactly + 1).write(") AS entries")
 		return q.QueryRowContext(ctx, st.String(), st.args...).Scan(&n)
 	})
 	if err != nil || n <= users.CountExactly {
-		return users.Count{N: n}, err
+		return users.Count{N: n}, true, err
 	}
-	return users.Count{N: max(n, estimated.N), Estimated: true}, nil
+	return users.Count{N: max(n, estimated.N), Estimated: true}, true, nil
 }
 
 // everyone is the way to count all users.

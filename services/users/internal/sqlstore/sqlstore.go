@@ -11,7 +11,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"sync"
 	"time"
 
 	"github.com/concordat-dev/concordat/kit/clock"
@@ -58,7 +57,7 @@ type Store struct {
 	pageKey   []byte
 	snapshots chan struct{} // holds a value for each that is held
 	estimates *estimates
-	scanning  sync.Mutex // held by a count that looks at all users
+	scanning  chan struct{} // has room for one: a count that looks at all users
 	events    *decoder
 	points    *sqldb.Gather[users.ID, users.User] // of Get
 }
@@ -103,7 +102,7 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{db: db, snapshots: make(chan struct{}, opts.Snapshots), events: &decoder{}}
+	s := &Store{db: db, snapshots: make(chan struct{}, opts.Snapshots), events: &decoder{}, scanning: make(chan struct{}, 1)}
 	s.points, err = sqldb.NewGather(sqldb.GatherOptions[users.ID, users.User]{Read: s.readPoints, Clock: opts.Clock})
 	if err == nil {
 		err = s.load(ctx, opts)
