@@ -1,4 +1,4 @@
-package gate
+package baseline
 
 import (
 	"bytes"
@@ -24,6 +24,9 @@ type Baseline struct {
 	Commit string
 }
 
+// Path is where the baselines stand, from the root of the workspace.
+const Path = "proto/baselines.yaml"
+
 // none is how the file says that there is no such baseline yet.
 const none = "none"
 
@@ -33,13 +36,13 @@ const none = "none"
 // branch (ref, as in FindBase; HEAD where there is no main branch); and `release: none` once a
 // release tag exists.
 func FindBaselines(ctx context.Context, dir, ref string) ([]Baseline, error) {
-	text, err := os.ReadFile(filepath.Join(dir, "proto", "baselines.yaml"))
+	text, err := os.ReadFile(filepath.Join(dir, filepath.FromSlash(Path)))
 	if err != nil {
 		return nil, fmt.Errorf("read baselines: %w", err)
 	}
-	named, err := parseBaselines(text)
+	named, err := Parse(text)
 	if err != nil {
-		return nil, fmt.Errorf("proto/baselines.yaml: %w", err)
+		return nil, fmt.Errorf(Path+": %w", err)
 	}
 	main, err := mainRef(ctx, dir, ref)
 	if err != nil {
@@ -55,7 +58,7 @@ func FindBaselines(ctx context.Context, dir, ref string) ([]Baseline, error) {
 			err = isAncestor(ctx, dir, b.Commit, main)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("proto/baselines.yaml: %s: %w", b.Name, err)
+			return nil, fmt.Errorf(Path+": %s: %w", b.Name, err)
 		}
 	}
 	return named, nil
@@ -64,8 +67,8 @@ func FindBaselines(ctx context.Context, dir, ref string) ([]Baseline, error) {
 // full matches a commit id that nobody can move or mistake for another.
 var full = regexp.MustCompile(`^[0-9a-f]{40}$|^[0-9a-f]{64}$`)
 
-// parseBaselines reads the file without looking at the repository.
-func parseBaselines(text []byte) ([]Baseline, error) {
+// Parse reads the text of the file without looking at the repository.
+func Parse(text []byte) ([]Baseline, error) {
 	var file struct {
 		Release  *string `yaml:"release"`
 		Deployed *string `yaml:"deployed"`

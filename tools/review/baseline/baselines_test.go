@@ -1,18 +1,20 @@
-package gate
+package baseline
 
 import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/concordat-dev/concordat/tools/internal/repo/repotest"
 )
 
 func TestBaselines(t *testing.T) {
-	tr := newTree(t)
-	first := tr.contract()
-	tr.git("checkout", "--quiet", "-b", "aside")
-	aside := tr.commit("never merged")
-	tr.git("checkout", "--quiet", "main")
-	second := tr.commit("second")
+	tr := repotest.New(t)
+	first := tr.Contract()
+	tr.Git("checkout", "--quiet", "-b", "aside")
+	aside := tr.Commit("never merged")
+	tr.Git("checkout", "--quiet", "main")
+	second := tr.Commit("second")
 	nowhere := strings.Repeat("ab", 20)
 
 	for _, row := range []struct {
@@ -39,8 +41,8 @@ func TestBaselines(t *testing.T) {
 		{name: "a commit that main does not hold", text: "release: " + aside + "\n", err: "no ancestor of main"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			tr.write("proto/baselines.yaml", row.text)
-			got, err := FindBaselines(t.Context(), tr.dir, "")
+			tr.Write("proto/baselines.yaml", row.text)
+			got, err := FindBaselines(t.Context(), tr.Dir, "")
 			if row.err != "" {
 				if err == nil || !strings.Contains(err.Error(), row.err) {
 					t.Fatalf("got %v, %v; want an error that says %q", got, err, row.err)
@@ -55,9 +57,9 @@ func TestBaselines(t *testing.T) {
 }
 
 func TestAMissingBaselinesFileIsAnError(t *testing.T) {
-	tr := newTree(t)
-	tr.contract()
-	if got, err := FindBaselines(t.Context(), tr.dir, ""); err == nil {
+	tr := repotest.New(t)
+	tr.Contract()
+	if got, err := FindBaselines(t.Context(), tr.Dir, ""); err == nil {
 		t.Errorf("got %v; want an error", got)
 	}
 }
@@ -68,19 +70,19 @@ func TestReleaseNoneIsRefusedOnceThereIsARelease(t *testing.T) {
 		fine bool
 	}{{"v0.1.0", false}, {"v2", false}, {"gen/v0.1.0", false}, {"nightly", true}} {
 		t.Run(row.tag, func(t *testing.T) {
-			tr := newTree(t)
-			commit := tr.contract()
-			tr.git("tag", row.tag)
-			tr.write("proto/baselines.yaml", "release: none\n")
-			_, err := FindBaselines(t.Context(), tr.dir, "")
+			tr := repotest.New(t)
+			commit := tr.Contract()
+			tr.Git("tag", row.tag)
+			tr.Write("proto/baselines.yaml", "release: none\n")
+			_, err := FindBaselines(t.Context(), tr.Dir, "")
 			if row.fine && err != nil {
 				t.Errorf("got %v; want no error", err)
 			}
 			if !row.fine && (err == nil || !strings.Contains(err.Error(), row.tag)) {
 				t.Errorf("got %v; want an error that names the tag", err)
 			}
-			tr.write("proto/baselines.yaml", "release: "+commit+"\n")
-			if _, err := FindBaselines(t.Context(), tr.dir, ""); err != nil {
+			tr.Write("proto/baselines.yaml", "release: "+commit+"\n")
+			if _, err := FindBaselines(t.Context(), tr.Dir, ""); err != nil {
 				t.Errorf("with the commit named: %v", err)
 			}
 		})

@@ -1,4 +1,7 @@
-package gate
+// Package baseline finds what a contract is held against: the base that a change starts from, and the baselines that
+// proto/baselines.yaml names. It never skips one: what cannot be found or read is an error. The only changes without a
+// base are the first commit of a repository and the one that brings the contract.
+package baseline
 
 import (
 	"context"
@@ -81,7 +84,7 @@ func beforeFirstCommit(ctx context.Context, dir string) (Base, error) {
 
 // withContract returns the commit as base if it holds a contract.
 func withContract(ctx context.Context, dir, commit, how string) (Base, error) {
-	files, err := repo.Output(ctx, dir, "git", "ls-tree", "-r", "--name-only", "--full-tree", commit, "--", "proto")
+	files, err := repo.Output(ctx, dir, "git", "ls-tree", "-r", "--name-only", commit)
 	if err != nil {
 		return Base{}, fmt.Errorf("find base: %w", err)
 	}
