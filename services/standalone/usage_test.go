@@ -31,14 +31,14 @@ func TestOneProcessTellsWhoFillsInWhichField(t *testing.T) {
 		{Caller: "gateway", Method: "/auth.v1.SessionService/SignIn", Direction: usage.Request, Path: "password", Message: "auth.v1.SignInRequest", Field: "password"},
 		{Caller: "payments", Method: "/auth.v1.AuthService/GetUser", Direction: usage.Request, Path: "user_id", Message: "auth.v1.GetUserRequest", Field: "user_id"},
 		{Caller: "payments", Method: "/auth.v1.AuthService/GetUser", Direction: usage.Response, Path: "active", Message: "auth.v1.GetUserResponse", Field: "active"},
-		{Caller: "auth", Method: "/users.v1.UserService/CreateUser", Direction: usage.Request, Path: "user.email", Message: "users.v1.User", Field: "email"},
+		{Caller: "auth", Method: "/users.v1.UserService/CreateUser", Direction: usage.Response, Path: "user.email", Message: "users.v1.User", Field: "email"},
 	} {
 		if !slices.ContainsFunc(got.Entries, func(e usage.Entry) bool {
 			seen := e.Count > 0 && !e.LastSeen.IsZero()
 			e.Count, e.LastSeen = want.Count, want.LastSeen
 			return seen && e == want
 		}) {
-			t.Errorf("there is no %+v in %s", want, body)
+			t.Errorf("there is no %+v among %d entries", want, len(got.Entries))
 		}
 	}
 	for _, value := range []string{"ada@example.com", p.id, "1999"} {
