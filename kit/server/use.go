@@ -7,9 +7,9 @@ import (
 	"github.com/concordat-dev/concordat/kit/usage"
 )
 
-// use counts which fields of the contract are filled in: of the requests that reach a handler here, of what is sent where it
-// is sent (stream.go). Callers are told apart by the name of their certificate, never by who the user is. Where nothing is
-// counted the step does nothing.
+// use counts which fields of the contract are filled in: of the requests that reach a handler here, of what is sent
+// where it is sent (stream.go). Callers are told apart by the name of their certificate, never by who the user is.
+// Where nothing is counted the step does nothing.
 func use(s *Server) step {
 	byMethod := make(map[*policy.Method]*usage.Method)
 	for name, m := range s.policies {

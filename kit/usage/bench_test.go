@@ -9,8 +9,8 @@ import (
 	"github.com/concordat-dev/concordat/kit/usage"
 )
 
-// BenchmarkTally measures what a call of one request and one response pays, each of generated code with fields at 14 paths, in
-// five messages.
+// BenchmarkTally measures what a call of one request and one response pays, each of generated code with fields at 14
+// paths, in five messages.
 func BenchmarkTally(b *testing.B) {
 	message := &policyv1.MethodPolicy{
 		Audience: []policyv1.Audience{policyv1.Audience_AUDIENCE_USER}, Scopes: []string{"a", "b"}, Callers: []string{"gateway"},

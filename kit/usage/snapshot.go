@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// Version is the version of the schema of a Snapshot. Fields may be added under the same version; a field that changes its
-// meaning or goes away makes the next.
+// Version is the version of the schema of a Snapshot. Fields may be added under the same version; a field that
+// changes its meaning or goes away makes the next.
 const Version = 1
 
 // Direction says which way a message went.
@@ -33,7 +33,8 @@ type Snapshot struct {
 	// Since is when the counting began, and TakenAt when the snapshot was taken: the time that it tells of.
 	Since   time.Time `json:"since"`
 	TakenAt time.Time `json:"taken_at"`
-	// SampledOneIn is how many messages one was looked at of. 0 means that nothing was counted: the snapshot says nothing.
+	// SampledOneIn is how many messages one was looked at of. 0 means that nothing was counted: the snapshot says
+	// nothing.
 	SampledOneIn uint32 `json:"sampled_one_in"`
 	// Dropped is how often something was not counted for want of room. Above 0, what is missing may have been used.
 	Dropped uint64 `json:"dropped"`
@@ -47,7 +48,8 @@ type Snapshot struct {
 
 // Total is how many messages there were between a caller and a method.
 type Total struct {
-	// Caller is the name in the certificate of the program at the other end of the connection, "" where that has none of ours.
+	// Caller is the name in the certificate of the program at the other end of the connection, "" where that has none
+	// of ours.
 	Caller string `json:"caller"`
 	// Method is the full name of the method, such as "/users.v1.UserService/GetUser".
 	Method    string    `json:"method"`
@@ -97,8 +99,8 @@ func (d *Direction) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// Snapshot returns what has been counted until now. Calls go on meanwhile, so that what is in it may be of moments that are
-// apart by as long as it takes.
+// Snapshot returns what has been counted until now. Calls go on meanwhile, so that what is in it may be of moments
+// that are apart by as long as it takes.
 func (r *Recorder) Snapshot() Snapshot {
 	s := Snapshot{
 		Version: Version, Service: r.cfg.Service, Since: second(r.since), TakenAt: second(r.cfg.Clock.Now()), SampledOneIn: r.cfg.OneIn,

@@ -1,10 +1,11 @@
-// Package usage counts which fields of the contract are filled in, by whom and when last, so that a review can tell a field
-// that nobody uses from one that payments sent an hour ago. kit/server fills a Recorder, kit/admin shows its Snapshot.
+// Package usage counts which fields of the contract are filled in, by whom and when last, so that a review can tell a
+// field that nobody uses from one that payments sent an hour ago. kit/server fills a Recorder, kit/admin shows its
+// Snapshot.
 //
-// It promises that no value ever gets in: of a message only the names of its fields and the numbers of those that nobody
-// knows are kept. It promises a bound to its memory and to the work for one message, and that what a bound has cost is
-// counted and shown. It keeps nothing across a restart: a Snapshot tells of the time since the process started, and of a
-// sample of it. That a field is not in it is evidence, and no proof.
+// It promises that no value ever gets in: of a message only the names of its fields and the numbers of those that
+// nobody knows are kept. It promises a bound to its memory and to the work for one message, and that what a bound has
+// cost is counted and shown. It keeps nothing across a restart: a Snapshot tells of the time since the process
+// started, and of a sample of it. That a field is not in it is evidence, and no proof.
 package usage
 
 import (
@@ -19,10 +20,10 @@ import (
 )
 
 const (
-	// DefaultMaxEntries bounds a Recorder's memory, at about 300 bytes an entry.
+	// DefaultMaxEntries bounds a Recorder's memory, at about 200 bytes an entry.
 	DefaultMaxEntries = 20_000
-	// unknownShare is the part of all entries that fields of unknown numbers may take, as 1 in so many: callers choose the
-	// numbers, and must not crowd out what has a name.
+	// unknownShare is the part of all entries that fields of unknown numbers may take, as 1 in so many: callers
+	// choose the numbers, and must not crowd out what has a name.
 	unknownShare = 4
 	// lookEvery is how long no message of a caller, method and direction goes without being looked at, while there are
 	// any: who calls seldom is seen whatever the sample.
@@ -35,8 +36,8 @@ type Config struct {
 	Service string
 	// OneIn is how many messages one is looked at of: 1 looks at all of them, 0 at none, and nothing is counted.
 	OneIn uint32
-	// MaxEntries bounds how many things are counted: fields by caller, method and direction, and the pairs of caller and
-	// method themselves. What comes beyond is dropped, and counted as that. Zero means DefaultMaxEntries.
+	// MaxEntries bounds how many things are counted: fields by caller, method and direction, and the pairs of caller
+	// and method themselves. What comes beyond is dropped, and counted as that. Zero means DefaultMaxEntries.
 	MaxEntries int
 	// Clock is the time.
 	Clock clock.Clock
@@ -65,8 +66,8 @@ func New(cfg Config) *Recorder {
 	return &Recorder{cfg: cfg, since: cfg.Clock.Now(), maxEntries: int64(cfg.MaxEntries), methods: make(map[string]*Method)}
 }
 
-// Method returns what counts for the method of that full name, such as "/users.v1.UserService/GetUser"; nil where nothing
-// is counted, which is also what a nil Recorder returns.
+// Method returns what counts for the method of that full name, such as "/users.v1.UserService/GetUser"; nil where
+// nothing is counted, which is also what a nil Recorder returns.
 func (r *Recorder) Method(name string) *Method {
 	if r == nil || r.cfg.OneIn == 0 {
 		return nil
@@ -107,9 +108,9 @@ type Method struct {
 	callers  atomic.Pointer[map[string]*Tally] // never changed, only replaced: there are few callers, and many calls
 }
 
-// From returns what counts the messages that caller exchanges with the method. It must name a program and not a person, and
-// come from a set that callers cannot add to as they like: the name in a certificate. It is nil, and counts nothing, where
-// there is no room for one more.
+// From returns what counts the messages that caller exchanges with the method. It must name a program and not a
+// person, and come from a set that callers cannot add to as they like: the name in a certificate. It is nil, and
+// counts nothing, where there is no room for one more.
 func (m *Method) From(caller string) *Tally {
 	if t := (*m.callers.Load())[caller]; t != nil {
 		return t
