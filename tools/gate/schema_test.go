@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -113,19 +114,28 @@ func copyContract(tr tree) {
 	if err != nil {
 		tr.t.Fatal(err)
 	}
-	tr.write("buf.yaml", string(config))
+	// A folder without go.work has no tools: buf is told where the plugin is, which also spares every call of it the time
+	// that the go command takes.
+	const plugin = "[go, tool, concordat-rules]"
+	if !strings.Contains(string(config), plugin) {
+		tr.t.Fatalf("buf.yaml does not name the plugin as %s", plugin)
+	}
+	tr.write("buf.yaml", strings.Replace(string(config), plugin, strconv.Quote(buildTool(tr.t, "concordat-rules")), 1))
 	// What the real file names are commits of the real repository.
 	tr.write("proto/baselines.yaml", "release: none\n")
 }
 
 // buildBuf returns the path of the buf that CI runs.
-func buildBuf(t *testing.T) string {
+func buildBuf(t *testing.T) string { return buildTool(t, "buf") }
+
+// buildTool returns the path of a tool of the tools module.
+func buildTool(t *testing.T, name string) string {
 	t.Helper()
 	root, err := repo.Root(".")
 	if err != nil {
 		t.Fatal(err)
 	}
-	path, err := repo.Output(t.Context(), filepath.Join(root, "tools"), "go", "tool", "-n", "buf")
+	path, err := repo.Output(t.Context(), filepath.Join(root, "tools"), "go", "tool", "-n", name)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -25,11 +25,11 @@ const policyNumber protoreflect.FieldNumber = 51000
 
 // A Contract is what one image says. It is only read, so that rules may look at it side by side.
 type Contract struct {
-	ours     bool                          // whether it is one that the rules speak about
-	files    []protoreflect.FileDescriptor // what is checked, without imports, by path
-	imported map[string]bool               // the paths of the imports
-	types    *dynamicpb.Types              // every type of the image, imports included
-	methods  []method                      // of the files, in their order, without those of the framework
+	ours     bool                             // whether it is one that the rules speak about
+	files    []protoreflect.FileDescriptor    // what is checked, without imports, by path
+	imported map[string]protoreflect.FullName // the packages of the imports, by path
+	types    *dynamicpb.Types                 // every type of the image, imports included
+	methods  []method                         // of the files, in their order, without those of the framework
 }
 
 // A method is an RPC with its options.
@@ -45,7 +45,7 @@ type method struct {
 func (m method) hasPolicy() bool { return m.policy.m != nil }
 
 func newContract(files []descriptor.FileDescriptor) (*Contract, error) {
-	c := &Contract{imported: map[string]bool{}}
+	c := &Contract{imported: map[string]protoreflect.FullName{}}
 	registry := new(protoregistry.Files)
 	for _, f := range files {
 		fd := f.ProtoreflectFileDescriptor()
@@ -53,7 +53,7 @@ func newContract(files []descriptor.FileDescriptor) (*Contract, error) {
 			return nil, fmt.Errorf("%s: %w", fd.Path(), err)
 		}
 		if f.IsImport() {
-			c.imported[fd.Path()] = true
+			c.imported[fd.Path()] = fd.Package()
 		} else {
 			c.files = append(c.files, fd)
 		}
@@ -141,7 +141,8 @@ func (c *Contract) enums(f func(protoreflect.EnumDescriptor)) {
 
 // isImported reports whether an element belongs to somebody else: its file is imported, and not checked.
 func (c *Contract) isImported(d protoreflect.Descriptor) bool {
-	return c.imported[d.ParentFile().Path()]
+	_, ok := c.imported[d.ParentFile().Path()]
+	return ok
 }
 
 // decode reads options again, by the types of the image. What the image has no type for becomes unknown fields of to.

@@ -24,7 +24,7 @@ func fieldTimeName(c *Contract, report Report) {
 			case name == "timestamp": // of an event
 			case name == "at" || name == "since" || name == "until": // of a question
 			default:
-				report(fd, "is a time, whose name ends in _at: call it %s_at", strings.TrimSuffix(strings.TrimSuffix(name, "_time"), "_timestamp"))
+				report(fd, "is a time: give it a name that ends in _at, such as created_at")
 			}
 		}
 	})
@@ -187,8 +187,13 @@ func packageIsolated(c *Contract, report Report) {
 
 const errorReason protoreflect.Name = "ErrorReason"
 
+// packageErrorReason says nothing of a package that is checked in part, as by `buf lint --path`, where one can tell: its
+// reasons may stand in what is left out.
 func packageErrorReason(c *Contract, report Report) {
 	reasons := map[protoreflect.FullName]bool{}
+	for _, pkg := range c.imported {
+		reasons[pkg] = true
+	}
 	c.enums(func(ed protoreflect.EnumDescriptor) {
 		switch {
 		case ed.Name() == errorReason && ed.Parent() == ed.ParentFile():
