@@ -29,7 +29,7 @@ type Contract struct {
 	files    []protoreflect.FileDescriptor    // what is checked, without imports, by path
 	imported map[string]protoreflect.FullName // the packages of the imports, by path
 	types    *dynamicpb.Types                 // every type of the image, imports included
-	methods  []method                         // of the files, in their order, without those of the framework
+	methods  []method                         // of services
 }
 
 // A method is an RPC with its options.
@@ -64,9 +64,6 @@ func newContract(files []descriptor.FileDescriptor) (*Contract, error) {
 		c.ours = true
 	}
 	for _, s := range c.services() {
-		if framework(s.FullName()) {
-			continue
-		}
 		for i := range s.Methods().Len() {
 			m := method{MethodDescriptor: s.Methods().Get(i), options: new(descriptorpb.MethodOptions)}
 			if err := c.decode(m.Options(), m.options); err != nil {
@@ -81,8 +78,8 @@ func newContract(files []descriptor.FileDescriptor) (*Contract, error) {
 	return c, nil
 }
 
-// framework reports whether a service is one of grpc-go's own, which carry no options and for which servers have a fixed
-// policy.
+// framework reports whether a service is one of grpc-go's own, which carry no options and for which servers have a
+// fixed policy.
 func framework(service protoreflect.FullName) bool {
 	switch service {
 	case "grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection":
@@ -100,11 +97,14 @@ func (c *Contract) policies(f func(method)) {
 	}
 }
 
+// services returns the services of the files, without those of the framework.
 func (c *Contract) services() []protoreflect.ServiceDescriptor {
 	var services []protoreflect.ServiceDescriptor
 	for _, f := range c.files {
 		for i := range f.Services().Len() {
-			services = append(services, f.Services().Get(i))
+			if s := f.Services().Get(i); !framework(s.FullName()) {
+				services = append(services, s)
+			}
 		}
 	}
 	return services

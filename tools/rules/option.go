@@ -130,8 +130,8 @@ func (r record) duration(name protoreflect.Name) time.Duration {
 	return time.Duration(seconds)*time.Second + time.Duration(nanos)
 }
 
-// unknown returns the numbers of the fields of m that its schema does not have, in the order of their bytes. It looks at
-// m alone and not at messages inside.
+// unknown returns the numbers of the fields of m that its schema does not have, in the order of their bytes. It looks
+// at m alone and not at messages inside.
 func unknown(m protoreflect.Message) []protoreflect.FieldNumber {
 	var numbers []protoreflect.FieldNumber
 	for raw := m.GetUnknown(); len(raw) > 0; {

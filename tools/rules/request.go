@@ -7,8 +7,8 @@ import (
 )
 
 // requestFieldBounded looks at the messages that methods take and at the messages in them. A message of others cannot
-// carry rules of ours: where it has something without a bound, the field that holds it needs a cel rule, which is trusted
-// to be the bound.
+// carry rules of ours: where it has something without a bound, the field that holds it needs a cel rule, which is
+// trusted to be the bound.
 func requestFieldBounded(c *Contract, report Report) {
 	seen := map[protoreflect.FullName]bool{}
 	var walk func(protoreflect.MessageDescriptor)

@@ -5,8 +5,8 @@
 // A rule is data, and testdata/<ID> is its proof: good.proto, which keeps it, bad.proto, which breaks it, and want.txt,
 // which is all that is said about the two. A rule without that folder fails a test.
 //
-// The rules speak about contracts that hold the extension policy.v1.method, and say nothing at all about others: whoever
-// runs the plugin over a contract that is not written this way finds it green.
+// The rules speak about contracts that hold the extension policy.v1.method, and say nothing at all about others:
+// whoever runs the plugin over a contract that is not written this way finds it green.
 //
 // Options are decoded by the descriptors of the image that is checked, never by compiled ones, so that the plugin needs
 // no generated code and judges an option by the schema that it was written in. What cannot be decoded so is a finding
@@ -78,6 +78,7 @@ func Lint() []Rule {
 		{"PACKAGE_ISOLATED", "Checks that packages do not import each other.", packageIsolated},
 		{"PACKAGE_ERROR_REASON", "Checks that every package with services has one ErrorReason.", packageErrorReason},
 		{"ERROR_REASON_CODE", "Checks that the comment of every error reason begins with its status code.", errorReasonCode},
+		{"RPC_ERRORS_KNOWN", "Checks that the errors in the comment of an RPC are status codes and error reasons that exist.", rpcErrorsKnown},
 	}
 }
 

@@ -13,8 +13,8 @@ var (
 	secretNumber = regexp.MustCompile(`(^|_)(otp|totp|pin|cvv|cvc)s?($|_)`)
 )
 
-// harmless reports whether a name that could be a secret's is none: tokens that only say where a list or a stream goes on,
-// codes that everybody knows, and the ids and times of secrets, by which one speaks of them.
+// harmless reports whether a name that could be a secret's is none: tokens that only say where a list or a stream goes
+// on, codes that everybody knows, and the ids and times of secrets, by which one speaks of them.
 func harmless(name string) bool {
 	switch name {
 	case "resume_token", "page_token", "next_page_token",
@@ -24,8 +24,8 @@ func harmless(name string) bool {
 	return strings.HasSuffix(name, "_id") || strings.HasSuffix(name, "_ids") || strings.HasSuffix(name, "_at")
 }
 
-// looksSecret reports whether a field is a secret by its name and type. An enum is none, whatever it is called, nor is a
-// message: its fields are looked at by themselves.
+// looksSecret reports whether a field is a secret by its name and type. An enum is none, whatever it is called, nor is
+// a message: its fields are looked at by themselves.
 func looksSecret(fd protoreflect.FieldDescriptor) bool {
 	name := string(fd.Name())
 	if harmless(name) {

@@ -3,7 +3,6 @@ package rules
 import (
 	"path"
 	"regexp"
-	"slices"
 	"strings"
 	"unicode"
 
@@ -142,14 +141,12 @@ func watchEventShape(c *Contract, report Report) {
 }
 
 func serviceOwnFile(c *Contract, report Report) {
-	for _, file := range c.files {
-		for i := range file.Services().Len() {
-			s := file.Services().Get(i)
-			if i > 0 {
-				report(s, "shares its file with %s: give it a file of its own", file.Services().Get(0).Name())
-			} else if want := snake(string(s.Name())) + ".proto"; path.Base(file.Path()) != want {
-				report(s, "stands in %s: call the file %s", path.Base(file.Path()), want)
-			}
+	for _, s := range c.services() {
+		file := s.ParentFile()
+		if want := snake(string(s.Name())) + ".proto"; s.Index() > 0 {
+			report(s, "shares its file with %s: give it a file of its own", file.Services().Get(0).Name())
+		} else if path.Base(file.Path()) != want {
+			report(s, "stands in %s: call the file %s", path.Base(file.Path()), want)
 		}
 	}
 }
@@ -182,59 +179,5 @@ func packageIsolated(c *Contract, report Report) {
 			}
 			report(importOf{file, i}, "imports %s of package %s: packages meet through their services alone, so copy what is needed", imported.Path(), pkg)
 		}
-	}
-}
-
-const errorReason protoreflect.Name = "ErrorReason"
-
-// packageErrorReason says nothing of a package that is checked in part, as by `buf lint --path`, where one can tell: its
-// reasons may stand in what is left out.
-func packageErrorReason(c *Contract, report Report) {
-	reasons := map[protoreflect.FullName]bool{}
-	for _, pkg := range c.imported {
-		reasons[pkg] = true
-	}
-	c.enums(func(ed protoreflect.EnumDescriptor) {
-		switch {
-		case ed.Name() == errorReason && ed.Parent() == ed.ParentFile():
-			reasons[ed.ParentFile().Package()] = true
-			if base := path.Base(ed.ParentFile().Path()); base != "error_reason.proto" {
-				report(ed, "stands in %s: move it to error_reason.proto", base)
-			}
-		case strings.HasSuffix(string(ed.Name()), string(errorReason)):
-			report(ed, "is a second list of error reasons: put its values into the ErrorReason of the package")
-		}
-	})
-	for _, s := range c.services() {
-		pkg := s.ParentFile().Package()
-		if !framework(s.FullName()) && !reasons[pkg] {
-			reasons[pkg] = true // said once
-			report(s, "ends with errors, and package %s has no reasons for them: add an enum ErrorReason in error_reason.proto", pkg)
-		}
-	}
-}
-
-func errorReasonCode(c *Contract, report Report) {
-	c.enums(func(ed protoreflect.EnumDescriptor) {
-		locations := ed.ParentFile().SourceLocations()
-		if ed.Name() != errorReason || locations.Len() == 0 { // an image may come without comments
-			return
-		}
-		for i := range ed.Values().Len() {
-			v := ed.Values().Get(i)
-			code, _, found := strings.Cut(strings.TrimSpace(locations.ByDescriptor(v).LeadingComments), ":")
-			if v.Number() != 0 && (!found || !slices.Contains(codes(), code)) {
-				report(v, "does not say which status it comes with: begin its comment with the code and a colon, as in %q", "NOT_FOUND: there is no such user")
-			}
-		}
-	})
-}
-
-// codes are the statuses of errors (google.rpc.Code).
-func codes() []string {
-	return []string{
-		"CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS", "PERMISSION_DENIED",
-		"RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE",
-		"DATA_LOSS", "UNAUTHENTICATED",
 	}
 }
