@@ -2,8 +2,9 @@
 // method states, bounds on what a request holds, secrets that are marked, and the shapes that lists, watches and errors
 // have in common. `buf lint` runs the rules through the plugin tools/cmd/concordat-rules.
 //
-// A rule is data, and testdata/<ID> is its proof: good.proto, which keeps it, bad.proto, which breaks it, and want.txt,
-// which is all that is said about the two. A rule without that folder fails a test.
+// A rule is data, and testdata/<ID> is its proof: good.proto, which it has nothing to say about, bad.proto, which breaks
+// it, and want.txt, which is all that it says about that. A rule without that folder fails a test, and so does one that
+// docs/contract.md does not explain.
 //
 // The rules speak about contracts that hold the extension policy.v1.method, and say nothing at all about others:
 // whoever runs the plugin over a contract that is not written this way finds it green.

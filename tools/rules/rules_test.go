@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -11,6 +12,8 @@ import (
 	"buf.build/go/bufplugin/check"
 	"google.golang.org/protobuf/reflect/protodesc"
 	"google.golang.org/protobuf/types/descriptorpb"
+
+	"github.com/concordat-dev/concordat/tools/internal/repo"
 )
 
 func TestEveryRuleIsProven(t *testing.T) {
@@ -44,6 +47,30 @@ func TestEveryProofIsOfARule(t *testing.T) {
 		if !slices.ContainsFunc(Lint(), func(r Rule) bool { return r.ID == e.Name() }) {
 			t.Errorf("testdata/%s: there is no such rule", e.Name())
 		}
+	}
+}
+
+func TestEveryRuleIsExplained(t *testing.T) {
+	root, err := repo.Root(".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	page, err := os.ReadFile(filepath.Join(root, "docs", "contract.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var explained []string
+	for _, row := range regexp.MustCompile("(?m)^\\| `([A-Z_]+)` \\|").FindAllStringSubmatch(string(page), -1) {
+		explained = append(explained, row[1])
+	}
+	var rules []string
+	for _, r := range Lint() {
+		rules = append(rules, r.ID)
+	}
+	slices.Sort(explained)
+	slices.Sort(rules)
+	if !slices.Equal(explained, rules) {
+		t.Errorf("docs/contract.md explains\n%q\nand the rules are\n%q", explained, rules)
 	}
 }
 
