@@ -60,8 +60,8 @@ func newContract(files []descriptor.FileDescriptor) (*Contract, error) {
 	}
 	slices.SortFunc(c.files, func(a, b protoreflect.FileDescriptor) int { return cmp.Compare(a.Path(), b.Path()) })
 	c.types = dynamicpb.NewTypes(registry)
-	if _, err := c.types.FindExtensionByName(policyOption); err == nil {
-		c.ours = true
+	if xt, err := c.types.FindExtensionByName(policyOption); err == nil {
+		c.ours = xt.TypeDescriptor().ContainingMessage().FullName() == "google.protobuf.MethodOptions"
 	}
 	for _, s := range c.services() {
 		for i := range s.Methods().Len() {

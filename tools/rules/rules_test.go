@@ -111,6 +111,14 @@ func TestContractsOfOthersAreLeftAlone(t *testing.T) {
 	if found := theirs.lint(t); len(found) > 0 {
 		t.Errorf("a contract without policies:\n%s", strings.Join(found, "\n"))
 	}
+	namesake := compile(t, map[string]string{
+		"a.proto": head + `import "policy/v1/policy.proto";` + everythingWrong,
+		"policy/v1/policy.proto": `syntax = "proto3"; package policy.v1; import "google/protobuf/descriptor.proto";
+extend google.protobuf.FieldOptions { string method = 51000; }`,
+	}, "a.proto")
+	if found := namesake.lint(t); len(found) > 0 {
+		t.Errorf("a contract with another option of that name:\n%s", strings.Join(found, "\n"))
+	}
 	ours := compile(t, map[string]string{"a.proto": head + `import "policy/v1/policy.proto";` + everythingWrong}, "a.proto")
 	if found := ours.lint(t); len(found) < 10 {
 		t.Errorf("the same with policies, for comparison:\n%s", strings.Join(found, "\n"))
