@@ -13,6 +13,8 @@ import (
 	"strings"
 	"sync"
 
+	"go.yaml.in/yaml/v3"
+
 	"github.com/concordat-dev/concordat/tools/internal/repo"
 	"github.com/concordat-dev/concordat/tools/review/rules"
 	"github.com/concordat-dev/concordat/tools/review/schema"
@@ -25,8 +27,9 @@ type Buf struct {
 	// Dir is the folder with buf.yaml.
 	Dir string
 
-	// built keeps the images of commits, which do not change, for a program that reviews more than once.
-	built *sync.Map
+	// kept holds what does not change, for a program that reviews more than once: the images of commits, and what a
+	// buf.yaml asks for.
+	kept *sync.Map
 }
 
 // FindBuf returns the buf that the workspace at dir uses: the one of `go tool` where it has one, else the one on the
@@ -38,22 +41,45 @@ func FindBuf(ctx context.Context, dir string) (Buf, error) {
 		}
 		if program, err := repo.Output(ctx, from, "go", "tool", "-n", "buf"); err == nil {
 			// `go tool -n` prints a path inside the build cache, built.
-			return Buf{Program: program, Dir: dir, built: new(sync.Map)}, nil
+			return Buf{Program: program, Dir: dir, kept: new(sync.Map)}, nil
 		}
 	}
 	program, err := exec.LookPath("buf")
 	if err != nil {
 		return Buf{}, errors.New("buf is neither a tool of a go.mod here (go get -tool github.com/bufbuild/buf/cmd/buf) nor on the PATH")
 	}
-	return Buf{Program: program, Dir: dir, built: new(sync.Map)}, nil
+	return Buf{Program: program, Dir: dir, kept: new(sync.Map)}, nil
 }
 
 // Build compiles any input of buf: a folder, `.git#ref=<commit>`, an image.
 func (b Buf) Build(ctx context.Context, input string) (*schema.Image, error) {
-	commit := b.built != nil && fixed.MatchString(input)
-	if kept, ok := b.load(input); commit && ok {
-		return kept, nil
+	if fixed.MatchString(input) {
+		return remember(b.kept, "image "+b.Dir+" "+input, func() (*schema.Image, error) { return b.build(ctx, input) })
 	}
+	return b.build(ctx, input)
+}
+
+// fixed matches inputs that name a commit by its full id.
+var fixed = regexp.MustCompile(`#ref=[0-9a-f]{40}([0-9a-f]{24})?(,|$)`)
+
+// remember returns what was made for a key before, or makes it.
+func remember[V any](kept *sync.Map, key string, make func() (V, error)) (V, error) {
+	if kept == nil {
+		return make()
+	}
+	if found, ok := kept.Load(key); ok {
+		if value, ok := found.(V); ok {
+			return value, nil
+		}
+	}
+	value, err := make()
+	if err == nil {
+		kept.Store(key, value)
+	}
+	return value, err
+}
+
+func (b Buf) build(ctx context.Context, input string) (*schema.Image, error) {
 	out, err := os.CreateTemp("", "image-*.binpb")
 	if err != nil {
 		return nil, err
@@ -71,25 +97,7 @@ func (b Buf) Build(ctx context.Context, input string) (*schema.Image, error) {
 	if err != nil {
 		return nil, fmt.Errorf("compile %s: %w", input, err)
 	}
-	if commit {
-		b.built.Store(b.Dir+" "+input, image)
-	}
 	return image, nil
-}
-
-// fixed matches inputs that name a commit by its full id.
-var fixed = regexp.MustCompile(`#ref=[0-9a-f]{40}([0-9a-f]{24})?(,|$)`)
-
-func (b Buf) load(input string) (*schema.Image, bool) {
-	if b.built == nil {
-		return nil, false
-	}
-	kept, ok := b.built.Load(b.Dir + " " + input)
-	if !ok {
-		return nil, false
-	}
-	image, ok := kept.(*schema.Image)
-	return image, ok
 }
 
 // said reduces the error of a program to what the program said.
@@ -118,7 +126,11 @@ const foundSomething = 100
 
 // Breaking runs `buf breaking` with the configuration of the workspace.
 func (b Buf) Breaking(ctx context.Context, against string) ([]bufFinding, error) {
-	out, err := repo.Output(ctx, b.Dir, b.Program, "breaking", "--against", against, "--error-format", "json")
+	config, err := b.config(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out, err := repo.Output(ctx, b.Dir, b.Program, "breaking", "--config", config, "--against", against, "--error-format", "json")
 	if err == nil {
 		return nil, nil
 	}
@@ -143,12 +155,52 @@ func (b Buf) Breaking(ctx context.Context, against string) ([]bufFinding, error)
 	return findings, nil
 }
 
+// config returns what buf is to be configured by: buf.yaml with the plugins that `go tool` would start by the paths of
+// their binaries. buf starts a plugin several times in one run, and `go tool` takes ten times as long as most plugins.
+func (b Buf) config(ctx context.Context) (string, error) {
+	text, err := os.ReadFile(filepath.Join(b.Dir, "buf.yaml"))
+	if err != nil {
+		return "", err
+	}
+	return remember(b.kept, "config "+b.Dir+" "+string(text), func() (string, error) {
+		var document struct {
+			Plugins []struct {
+				Plugin yaml.Node `yaml:"plugin"`
+			} `yaml:"plugins"`
+		}
+		if err := yaml.Unmarshal(text, &document); err != nil {
+			return "", fmt.Errorf("buf.yaml: %w", err)
+		}
+		changed := string(text)
+		for _, p := range document.Plugins {
+			var command []string
+			if p.Plugin.Decode(&command) != nil || len(command) != 3 || command[0] != "go" || command[1] != "tool" {
+				continue
+			}
+			program, err := repo.Output(ctx, b.Dir, "go", "tool", "-n", command[2])
+			if err != nil {
+				return "", fmt.Errorf("build the plugin %s of buf.yaml: %w", command[2], said(err))
+			}
+			changed = strings.ReplaceAll(changed, fmt.Sprintf("plugin: [go, tool, %s]", command[2]), fmt.Sprintf("plugin: [%q]", program))
+		}
+		return changed, nil
+	})
+}
+
 // Configured returns the ids of the breaking rules that buf.yaml asks for, of any of its modules.
 func (b Buf) Configured(ctx context.Context) (map[string]bool, error) {
+	config, err := b.config(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return remember(b.kept, "configured "+b.Dir+" "+config, func() (map[string]bool, error) { return b.configured(ctx, config) })
+}
+
+func (b Buf) configured(ctx context.Context, config string) (map[string]bool, error) {
 	configured := map[string]bool{}
 	modules := newDisk(b.Dir).modules
 	for _, module := range modules {
-		args := []string{"config", "ls-breaking-rules", "--configured-only", "--format", "json"}
+		args := []string{"config", "ls-breaking-rules", "--configured-only", "--config", config, "--format", "json"}
 		if len(modules) > 1 {
 			args = append(args, "--module-path", module)
 		}

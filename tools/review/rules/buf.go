@@ -58,8 +58,8 @@ var bufRules = slices.Concat([]*Rule{
 		"Setting it now clears others, or no longer does; old peers set what new ones drop.", besideWayOut),
 	changed("FIELD_SAME_DEFAULT", schema.Field, "default", "a field changed its default", Axes{Safe, Safe, Safe, Breaks},
 		"The same bytes mean another value to each side.", "Leave the default, and send the new value explicitly."),
-	changed("FIELD_SAME_JSTYPE", schema.Field, "jstype", "a field changed its type in JavaScript", sourceOnly, otherLanguages, restoreWayOut),
-	changed("FIELD_SAME_CPP_STRING_TYPE", schema.Field, "cpp_string_type", "a field changed its string type in C++", sourceOnly, otherLanguages, restoreWayOut),
+	changed("FIELD_SAME_JSTYPE", schema.Field, "jstype", "a field changed its type in JavaScript", nothingElse, otherLanguages, restoreWayOut),
+	changed("FIELD_SAME_CPP_STRING_TYPE", schema.Field, "cpp_string_type", "a field changed its string type in C++", nothingElse, otherLanguages, restoreWayOut),
 	changed("FIELD_SAME_JAVA_UTF8_VALIDATION", schema.Field, "java_utf8_validation", "a field changed how Java checks UTF-8", Axes{Risk, Safe, Safe, Risk},
 		"One side refuses strings that the other sends.", restoreWayOut),
 	changed("FIELD_SAME_UTF8_VALIDATION", schema.Field, "utf8_validation", "a field changed whether strings must be UTF-8", Axes{Risk, Safe, Safe, Risk},
@@ -71,7 +71,7 @@ var bufRules = slices.Concat([]*Rule{
 		Why: "A closed enum moves values that it does not know to the unknown fields; an open one keeps them.", WayOut: restoreWayOut, check: attr(schema.Enum, "closed")},
 	changed("ENUM_SAME_JSON_FORMAT", schema.Enum, "json_format", "an enum changed its support of JSON", Axes{Safe, Breaks, Safe, Safe}, "JSON that was checked is no longer.", restoreWayOut),
 	changed("MESSAGE_SAME_JSON_FORMAT", schema.Message, "json_format", "a message changed its support of JSON", Axes{Safe, Breaks, Safe, Safe}, "JSON that was checked is no longer.", restoreWayOut),
-	{ID: "MESSAGE_NO_REMOVE_STANDARD_DESCRIPTOR_ACCESSOR", Buf: true, Level: Break, Axes: sourceOnly, Purpose: "a message lost its descriptor accessor",
+	{ID: "MESSAGE_NO_REMOVE_STANDARD_DESCRIPTOR_ACCESSOR", Buf: true, Level: Break, Axes: nothingElse, Purpose: "a message lost its descriptor accessor",
 		Why: otherLanguages, WayOut: restoreWayOut, check: func(_ *Comparison, change *schema.Change) []hit {
 			return attrBecame(change, schema.Message, "no_standard_descriptor_accessor", "true")
 		}},
@@ -110,7 +110,7 @@ func fileOptions(names ...string) []*Rule {
 	result := make([]*Rule, len(names))
 	for n, name := range names {
 		option := strings.ToLower(name)
-		result[n] = changed("FILE_SAME_"+name, schema.File, option, "a file changed its option "+option, sourceOnly, generatedWhy+" "+otherLanguages, generatedWay)
+		result[n] = changed("FILE_SAME_"+name, schema.File, option, "a file changed its option "+option, nothingElse, generatedWhy+" "+otherLanguages, generatedWay)
 	}
 	return result
 }
