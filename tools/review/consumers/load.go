@@ -6,9 +6,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"io"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -46,9 +50,12 @@ func Find(ctx context.Context, dir string, images ...*schema.Image) (*Index, err
 	}
 	loaded := index.load(ctx, dir, modules)
 	for _, pkg := range loaded {
-		if sources := generatedFrom(pkg); len(sources) > 0 {
+		if sources := generatedFrom(pkg.Syntax); len(sources) > 0 {
 			index.Generated[pkg.PkgPath] = sources
 		}
+	}
+	if err := index.elsewhere(ctx, loaded, images); err != nil {
+		return nil, err
 	}
 	s := &search{index: index, dir: dir, generated: map[string]bool{}, seen: map[string]bool{}}
 	for pkg := range index.Generated {
@@ -194,9 +201,9 @@ var (
 )
 
 // generatedFrom returns the .proto files that a package was generated from; none for a package that people write.
-func generatedFrom(pkg *packages.Package) []string {
+func generatedFrom(files []*ast.File) []string {
 	var sources []string
-	for _, file := range pkg.Syntax {
+	for _, file := range files {
 		generated := false
 		for _, group := range file.Comments {
 			if group.Pos() > file.Package {
@@ -212,6 +219,55 @@ func generatedFrom(pkg *packages.Package) []string {
 	}
 	slices.Sort(sources)
 	return slices.Compact(sources)
+}
+
+// elsewhere finds generated code that the tree imports and does not hold: in a module of its own repository. Only what
+// lies in a folder that is called as that of a .proto file is looked at.
+func (x *Index) elsewhere(ctx context.Context, loaded []*packages.Package, images []*schema.Image) error {
+	here, wanted := map[string]bool{}, map[string]map[string]bool{} // by folder to load from: import paths
+	for _, pkg := range loaded {
+		here[pkg.PkgPath] = true
+	}
+	folders := map[string]bool{}
+	for _, image := range images {
+		for _, file := range image.Files {
+			folders[path.Dir(file.Name)] = true
+		}
+	}
+	for _, pkg := range loaded {
+		for imported := range pkg.Imports {
+			if here[imported] || pkg.Module == nil || pkg.Module.Dir == "" {
+				continue
+			}
+			for folder := range folders {
+				if imported == folder || strings.HasSuffix(imported, "/"+folder) {
+					if wanted[pkg.Module.Dir] == nil {
+						wanted[pkg.Module.Dir] = map[string]bool{}
+					}
+					wanted[pkg.Module.Dir][imported] = true
+				}
+			}
+		}
+	}
+	for _, dir := range sortedKeys(wanted) {
+		found, err := packages.Load(&packages.Config{Context: ctx, Mode: packages.NeedName | packages.NeedFiles, Dir: dir}, sortedKeys(wanted[dir])...)
+		if err != nil {
+			return fmt.Errorf("look at imported code in %s: %w", dir, err)
+		}
+		for _, pkg := range found {
+			var files []*ast.File
+			for _, name := range pkg.GoFiles {
+				file, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ImportsOnly|parser.ParseComments)
+				if err == nil {
+					files = append(files, file)
+				}
+			}
+			if sources := generatedFrom(files); len(sources) > 0 {
+				x.Generated[pkg.PkgPath] = sources
+			}
+		}
+	}
+	return nil
 }
 
 func firstLine(text string) string {

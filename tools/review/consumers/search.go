@@ -30,8 +30,20 @@ type search struct {
 func (s *search) problems(pkg *packages.Package) {
 	where := strings.TrimSuffix(pkg.PkgPath, "_test")
 	if len(pkg.Errors) > 0 && !strings.HasSuffix(pkg.PkgPath, ".test") {
-		s.index.Problems = append(s.index.Problems, Problem{where, "does not compile, and is analysed as far as it goes: " + firstLine(s.relative(pkg.Errors[0].Error()))})
+		s.index.Problems = append(s.index.Problems, Problem{where, "does not compile, and is analysed as far as it goes: " + s.relative(says(pkg.Errors))})
 	}
+}
+
+// says returns the first line of errors that names a file, or else the first line.
+func says(errors []packages.Error) string {
+	for _, e := range errors {
+		for line := range strings.Lines(e.Error()) {
+			if strings.Contains(line, ".go:") {
+				return firstLine(line)
+			}
+		}
+	}
+	return firstLine(errors[0].Error())
 }
 
 // relative takes the root out of a text.
