@@ -52,7 +52,7 @@ func FindBase(ctx context.Context, dir, ref string) (Base, error) {
 	if main != "" {
 		merged, err := repo.Output(ctx, dir, "git", "merge-base", "HEAD", main)
 		if err != nil {
-			return Base{}, fmt.Errorf("find base: HEAD and %s have no common ancestor here (a shallow clone? fetch the whole history): %w", main, err)
+			return Base{}, fmt.Errorf("find base: HEAD and %s have no common ancestor here (a shallow clone? fetch the whole history: fetch-depth: 0): %w", main, err)
 		}
 		if merged != head {
 			return withContract(ctx, dir, merged, "the merge base of HEAD and "+main)
@@ -143,7 +143,7 @@ func firstParent(ctx context.Context, dir, commit string) (string, error) {
 			continue
 		}
 		if _, err := commitOf(ctx, dir, parent); err != nil {
-			return "", fmt.Errorf("the parent of %s is not here (a shallow clone? fetch the whole history): %w", commit, err)
+			return "", fmt.Errorf("the parent of %s is not here (a shallow clone? fetch the whole history: fetch-depth: 0): %w", commit, err)
 		}
 		return parent, nil
 	}
