@@ -83,6 +83,31 @@ func accountKind(k paymentsv1.AccountKind) ledger.Kind {
 	return ledger.Kind(strings.TrimPrefix(k.String(), "ACCOUNT_KIND_"))
 }
 
+// owner returns the owner of an account as it is kept: a user id in its canonical form, any other name as it is.
+func owner(text string) string {
+	if isUUID(text) {
+		return strings.ToLower(text)
+	}
+	return text
+}
+
+// isUUID says whether a text has the form of a UUID, in either case.
+func isUUID(text string) bool {
+	for i, c := range []byte(text) {
+		switch i {
+		case 8, 13, 18, 23:
+			if c != '-' {
+				return false
+			}
+		default:
+			if !strings.ContainsRune("0123456789abcdefABCDEF", rune(c)) {
+				return false
+			}
+		}
+	}
+	return len(text) == 36
+}
+
 func transferKindToProto(k ledger.TransferKind) paymentsv1.TransferKind {
 	return paymentsv1.TransferKind(paymentsv1.TransferKind_value["TRANSFER_KIND_"+string(k)])
 }

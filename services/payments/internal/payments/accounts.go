@@ -96,7 +96,7 @@ func (s *Service) Transfer(
 			for i, o := range operations {
 				t, err := o.do(w, ledger.Note{Metadata: metadata, At: w.Now()})
 				if err != nil {
-					return Outcome{}, within(fmt.Sprintf("operations[%d]", i), err)
+					return Outcome{}, within(fmt.Sprintf("operations[%d]", i), o.Kind, err)
 				}
 				made[i] = *t
 			}
@@ -173,7 +173,7 @@ func (s *Service) Account(ctx context.Context, viewer Viewer, id ledger.AccountI
 
 // owns says whether a may be shown.
 func (v Viewer) owns(a ledger.Account) bool {
-	return v.all || v.customer != "" && a.Kind == ledger.Customer && a.Owner == string(v.customer)
+	return v.all || v.customer != "" && a.Owner == string(v.customer)
 }
 
 // Accounts returns up to limit accounts after the number, those of one owner or all where owner is empty: whether the caller may
@@ -230,7 +230,13 @@ func pageSize(limit int) int {
 }
 
 // within returns the error of an operation with its path: before the fields of its violations, or as the one that breaks a rule.
-func within(path string, err error) error {
+func within(path string, kind ledger.TransferKind, err error) error {
+	switch kind {
+	case ledger.Move, ledger.Pending:
+		path += ".move"
+	case ledger.Post:
+		path += ".post"
+	}
 	f, ok := fault.As(err)
 	switch {
 	case ok && len(f.Violations()) > 0:

@@ -154,9 +154,9 @@ type TrialBalanceRow struct {
 // Proof is what was found in the books. Sound books have no findings. What is proven: the transfers are numbered without a gap and
 // each has the hash that follows from the one before; the entries of each sum to zero in each currency; the balance of an
 // account and what it holds are the sums of its entries, and each entry says what they were right after; what pending transfers
-// hold is what is left of them; a payment's amounts are those of its transfers, its state follows from them, and it was
-// made with a key that is kept or is older than keys are; every change of a payment has its event, as far as events are kept,
-// and every event its payment.
+// hold is what is left of them; a payment's amounts are those of its transfers, its state follows from them, and it is
+// busy where a processor is being asked and nowhere else; every key that is kept has its payment; every change of a payment has its
+// event, unless events have been trimmed, and every event its payment.
 type Proof struct {
 	Findings  []Finding
 	Transfers int64 // how many were read

@@ -1,10 +1,10 @@
-// Package sqlstore keeps payments in the database of the service: SQLite in the data directory, or PostgreSQL, where writes
-// take turns as they do on SQLite.
+// Package sqlstore keeps payments in the database of the service: SQLite in the data directory, or PostgreSQL. Commands that wait
+// at the same time are written by one transaction, and the transactions of all processes take turns, by a lock on the head of the
+// ledger.
 //
-// What is promised: a payment, its two entries, the balances, the key that it was claimed with and its event are
-// committed together, and are on the disk when Capture returns nil. Which call makes a payment is decided by the primary
-// key of idempotency_keys and by nothing that was read before. Entries cannot be changed or removed: the database refuses
-// it.
+// What is promised: the payments, transfers, balances, keys and events of a command are committed together, and are on the disk when
+// Do returns nil. What a command decides by was read under the lock, so it is true when it is written; the constraints of the schema
+// say so once more. A transfer cannot be changed or removed, but for its metadata: the database refuses it.
 package sqlstore
 
 import (
