@@ -60,8 +60,8 @@ func TestTheServiceDoesAsTheModel(t *testing.T) {
 				m := newMachine(r, t.Context(), service, clock, checks)
 				defer func() { operations += m.operations }()
 				r.Repeat(map[string]func(*rapid.T){
-					"": m.compare, "charge": m.charge, "burst": m.burst, "capture": m.capture, "cancel": m.cancel, "refund": m.refund,
-					"transfer": m.transfer, "time": m.time, "look": m.look,
+					"": m.compare, "charge": m.charge, "authorize": m.authorize, "burst": m.burst, "capture": m.capture, "capture more": m.capture,
+					"cancel": m.cancel, "refund": m.refund, "refund more": m.refund, "transfer": m.transfer, "time": m.time, "look": m.look,
 				})
 			})
 			proof, err := s.Verify(t.Context())
@@ -192,11 +192,14 @@ func wantSame[T any](r *rapid.T, what string, got, want T) {
 	}
 }
 
-func (m *machine) charge(r *rapid.T) {
+func (m *machine) charge(r *rapid.T)    { m.chargeOne(r, false) }
+func (m *machine) authorize(r *rapid.T) { m.chargeOne(r, true) }
+
+func (m *machine) chargeOne(r *rapid.T, authorize bool) {
 	c := payments.Charge{
 		Order: "order", Customer: draw(r, "customer", m.customers...), Amount: draw[int64](r, "amount", 50, 60, 150), Currency: "EUR",
 		Token:         draw(r, "token", "", "", "", simulator.OK, simulator.Declined, simulator.ExpiredCard, simulator.Flaky, simulator.LostResponse, "what"),
-		AuthorizeOnly: rapid.Bool().Draw(r, "authorize"),
+		AuthorizeOnly: authorize,
 	}
 	key := m.begin(r, "charge")
 	got, err := m.service.Charge(m.ctx, key.Caller, key.Key, c)
@@ -308,15 +311,28 @@ func (m *machine) change(
 	m.kept[key] = &modelKept{content: content, at: m.now, payment: p.is}
 }
 
-func (m *machine) some(r *rapid.T) *modelPayment {
+// some returns a payment, mostly one for which the change can be made.
+func (m *machine) some(r *rapid.T, can func(*modelPayment) bool) *modelPayment {
 	if len(m.payments) == 0 {
 		r.Skip("there is no payment")
 	}
-	return m.payments[rapid.IntRange(0, len(m.payments)-1).Draw(r, "payment")]
+	among := m.payments
+	if rapid.IntRange(0, 9).Draw(r, "any") > 0 {
+		among = slices.DeleteFunc(slices.Clone(among), func(p *modelPayment) bool { return !can(p) })
+		if len(among) == 0 {
+			r.Skip("there is none of which that can be")
+		}
+	}
+	return among[rapid.IntRange(0, len(among)-1).Draw(r, "payment")]
 }
 
+func held(p *modelPayment) bool { return p.is.Capturable > 0 }
+func paid(p *modelPayment) bool { return p.is.Captured > p.is.Refunded }
+func some(*modelPayment) bool   { return true }
+
 func (m *machine) capture(r *rapid.T) {
-	p, amount, final := m.some(r), draw[int64](r, "amount", 0, 1, 25, 60, 100), rapid.Bool().Draw(r, "final")
+	p, final := m.some(r, held), rapid.IntRange(0, 3).Draw(r, "final") == 0
+	amount := draw(r, "amount", 0, 1, 20, max(p.is.Capturable-1, 0), p.is.Capturable, p.is.Capturable+1)
 	m.change(r, "capture", p, fmt.Sprint(p.is.ID, amount, final), func(k payments.Key) (payments.Outcome, error) {
 		return m.service.Capture(m.ctx, k.Caller, k.Key, payments.Everyone(), p.is.ID, amount, final)
 	}, func() (int64, error) { return m.capturable(p, amount) }, func(about int64) {
@@ -331,7 +347,7 @@ func (m *machine) capture(r *rapid.T) {
 }
 
 func (m *machine) cancel(r *rapid.T) {
-	p := m.some(r)
+	p := m.some(r, held)
 	m.change(r, "cancel", p, fmt.Sprint(p.is.ID), func(k payments.Key) (payments.Outcome, error) {
 		return m.service.Cancel(m.ctx, k.Caller, k.Key, payments.Everyone(), p.is.ID)
 	}, func() (int64, error) { return m.capturable(p, 0) }, func(int64) {
@@ -341,7 +357,8 @@ func (m *machine) cancel(r *rapid.T) {
 }
 
 func (m *machine) refund(r *rapid.T) {
-	p, amount := m.some(r), draw[int64](r, "amount", 0, 1, 25, 60, 100)
+	p := m.some(r, paid)
+	amount := draw(r, "amount", 0, 1, 20, p.is.Captured-p.is.Refunded+1, p.is.Captured)
 	m.change(r, "refund", p, fmt.Sprint(p.is.ID, amount), func(k payments.Key) (payments.Outcome, error) {
 		return m.service.Refund(m.ctx, k.Caller, k.Key, payments.Everyone(), p.is.ID, amount)
 	}, func() (int64, error) { return m.refundable(p, amount) }, func(about int64) {
@@ -408,7 +425,7 @@ func (m *machine) transfer(r *rapid.T) {
 // time lets time pass, and then what it makes to do.
 func (m *machine) time(r *rapid.T) {
 	m.operations++
-	m.tick(draw(r, "passes", time.Second, time.Minute, 2*time.Hour, 25*time.Hour))
+	m.tick(draw(r, "passes", time.Second, time.Second, time.Minute, time.Minute, time.Hour, 25*time.Hour))
 	for _, what := range rapid.Permutation([]string{"recover", "release", "forget"}).Draw(r, "then") {
 		m.tend(r, what)
 		switch what {
@@ -462,7 +479,7 @@ func (m *machine) recover() {
 // look holds a payment, and the newest of its customer, against the model.
 func (m *machine) look(r *rapid.T) {
 	m.operations++
-	p := m.some(r)
+	p := m.some(r, some)
 	got, err := m.service.Get(m.ctx, payments.Only(p.is.Customer), p.is.ID)
 	want(r, "get", err, nil)
 	wantSame(r, "get", got, p.is)
