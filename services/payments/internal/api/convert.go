@@ -19,6 +19,9 @@ func paymentID(text string) payments.ID { return payments.ID(strings.ToLower(tex
 func accountID(text string) ledger.AccountID { return ledger.AccountID(strings.ToLower(text)) }
 
 func toProto(p payments.Payment) *paymentsv1.Payment {
+	if p.Capturable == 0 { // what is held while a processor is asked is none of the caller's
+		p.ExpiresAt = time.Time{}
+	}
 	return &paymentsv1.Payment{
 		PaymentId:              string(p.ID),
 		OrderId:                string(p.Order),

@@ -250,3 +250,27 @@ func TestGetPaymentWantsAnID(t *testing.T) {
 		kittest.WantViolations(t, f, "payment_id")
 	}
 }
+
+func TestWhatAProcessorHasNotAnsweredIsInFlight(t *testing.T) {
+	t.Parallel()
+	s := start(t, t.TempDir())
+	req := request("k")
+	req.PaymentToken = "tok_flaky"
+	_, err := s.orders().Charge(limit(t), req)
+	kittest.WantFault(t, err, codes.Unavailable, "PROCESSOR_UNAVAILABLE")
+	_, err = s.orders().Charge(limit(t), req)
+	if f := kittest.WantFault(t, err, codes.Aborted, "IDEMPOTENCY_KEY_IN_FLIGHT"); f.RetryAfter() <= 0 {
+		t.Error("it does not say when to come back")
+	}
+	list, err := s.orders().ListPayments(limit(t), &paymentsv1.ListPaymentsRequest{Filter: "state = PROCESSING"})
+	if err != nil || len(list.GetPayments()) != 1 {
+		t.Fatalf("%v, %v", list, err)
+	}
+	p := list.GetPayments()[0]
+	if p.GetCapturableCents() != 0 || p.AuthorizationExpiresAt != nil {
+		t.Errorf("nothing can be captured, and it says %v", p)
+	}
+	_, err = s.orders().CapturePayment(limit(t), &paymentsv1.CapturePaymentRequest{PaymentId: p.GetPaymentId(), IdempotencyKey: "c"})
+	kittest.WantFault(t, err, codes.Aborted, "IDEMPOTENCY_KEY_IN_FLIGHT")
+	s.verify(t)
+}
