@@ -104,7 +104,8 @@ func TestWhatUsersErasesIsErasedInPaymentsAndTheBooksStay(t *testing.T) {
 		}
 	}
 
-	// What is left is what was there, but for what was written of ada: in the payments, in the answer to an old key, in the events.
+	// What is left is what was there, but for what was written of ada: in the payments, in the answer to an old key, in
+	// the events.
 	for i, want := range before {
 		if want.GetCustomerId() == ada.id {
 			want = proto.Clone(want).(*paymentsv1.Payment)

@@ -27,8 +27,8 @@ import (
 	"github.com/concordat-dev/concordat/kit/sqldb/postgrestest"
 )
 
-// replicas are two payments services on one PostgreSQL, behind a gateway of their own. One of them, and auth and users, are those of
-// a standalone.
+// replicas are two payments services on one PostgreSQL, behind a gateway of their own. One of them, and auth and
+// users, are those of a standalone.
 type replicas struct {
 	first      *standalone
 	second     *process
@@ -85,8 +85,8 @@ func (r *replicas) wantBoth(t *testing.T, method string) {
 	r.first.find(line)
 }
 
-// again calls until the answer is one that a repetition cannot change: a machine that has much else to do may not answer in time, and
-// whoever has a key tries again.
+// again calls until the answer is one that a repetition cannot change: a machine that has much else to do may not
+// answer in time, and whoever has a key tries again.
 func again(ctx context.Context, call func() error) error {
 	for {
 		err := call()

@@ -20,8 +20,8 @@ type ledgerServer struct {
 
 var _ paymentsv1.LedgerServiceServer = ledgerServer{}
 
-// errOwnerNoCustomer: the account of a customer is to belong to somebody who can be none. Charges and erasures find a customer's
-// accounts by the user id.
+// errOwnerNoCustomer: the account of a customer is to belong to somebody who can be none. Charges and erasures find a
+// customer's accounts by the user id.
 var errOwnerNoCustomer = fault.New(fault.InvalidArgument, "INVALID_REQUEST", "the request breaks the rules of its message").
 	WithDomain(fault.Domain).
 	WithViolation("owner", "string.uuid", "must be a user id, a UUID, for an account of a customer")

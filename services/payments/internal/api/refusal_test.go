@@ -61,8 +61,8 @@ func (r refusal) want(t *testing.T, err error) {
 	}
 }
 
-// What callers get wrong, one row for each way: each is answered with its code, its reason, and where in the request it is; and it
-// changes nothing.
+// What callers get wrong, one row for each way: each is answered with its code, its reason, and where in the request
+// it is; and it changes nothing.
 func TestBadInputIsRefusedWithItsReasonAndChangesNothing(t *testing.T) {
 	t.Parallel()
 	s := start(t, t.TempDir())

@@ -1,10 +1,10 @@
-// Package payments is what is true about payments: a customer is charged once for each key, every change of a payment is a transfer
-// of the ledger, and no more is captured than was authorized nor given back than was captured.
+// Package payments is what is true about payments: a customer is charged once for each key, every change of a payment
+// is a transfer of the ledger, and no more is captured than was authorized nor given back than was captured.
 //
-// What is promised: a repetition is answered with the first result, also while the customer is locked or the customer directory is
-// down. A request that ended with an error has left nothing behind, and its key can be used again, unless the error says that it is
-// not known what became of it: ErrProcessorUnavailable, ErrInFlight, and what the store says of an unknown outcome. The same key
-// tells then.
+// What is promised: a repetition is answered with the first result, also while the customer is locked or the customer
+// directory is down. A request that ended with an error has left nothing behind, and its key can be used again, unless
+// the error says that it is not known what became of it: ErrProcessorUnavailable, ErrInFlight, and what the store says
+// of an unknown outcome. The same key tells then.
 //
 // The package does not know how it is reached or where payments are kept: see Store and Customers for what it needs.
 package payments
@@ -39,8 +39,8 @@ type Customer struct {
 	Role   Role
 }
 
-// Role is what a customer is. Only those whose role is known here are charged: a role that auth learns later may be one of
-// somebody who does not pay.
+// Role is what a customer is. Only those whose role is known here are charged: a role that auth learns later may be
+// one of somebody who does not pay.
 type Role string
 
 // The roles.
@@ -143,8 +143,8 @@ func (s *Service) List(ctx context.Context, query Query) (Page, error) {
 	return Page{Payments: found}, nil
 }
 
-// Watch begins to follow the transactions of one customer, or of all where customer is empty: whether the caller may ask
-// for that was decided before. See Store for the tokens and the errors.
+// Watch begins to follow the transactions of one customer, or of all where customer is empty: whether the caller may
+// ask for that was decided before. See Store for the tokens and the errors.
 func (s *Service) Watch(ctx context.Context, customer CustomerID, token string) (Feed, error) {
 	return s.store.Watch(ctx, customer, token)
 }

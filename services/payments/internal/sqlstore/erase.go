@@ -14,8 +14,9 @@ import (
 // erasurePage is how many customers are asked about at once.
 const erasurePage = 100
 
-// Erasures returns a consumer that erases the customers that source tells of. Where it has missed what source has told, it goes
-// through all customers that there are: gone returns which of some were erased. report is told of what it goes on after.
+// Erasures returns a consumer that erases the customers that source tells of. Where it has missed what source has
+// told, it goes through all customers that there are: gone returns which of some were erased. report is told of what
+// it goes on after.
 func (s *Store) Erasures(
 	source eventlog.Source[payments.CustomerID], gone func(context.Context, []payments.CustomerID) ([]payments.CustomerID, error),
 	random io.Reader, report func(error),
@@ -46,8 +47,8 @@ func (s *Store) Erasures(
 	})
 }
 
-// customers returns up to erasurePage customers after one, in the order of their ids: who has a payment or an account. Each half is
-// read by an index in its order, so that all pages together read each of its entries once.
+// customers returns up to erasurePage customers after one, in the order of their ids: who has a payment or an account.
+// Each half is read by an index in its order, so that all pages together read each of its entries once.
 func (s *Store) customers(ctx context.Context, after payments.CustomerID) (page []payments.CustomerID, err error) {
 	err = s.db.ReadOne(ctx, func(q sqldb.Querier) error {
 		page = nil
@@ -63,9 +64,9 @@ func (s *Store) customers(ctx context.Context, after payments.CustomerID) (page 
 	return page, err
 }
 
-// erase removes what the service has of a customer's personal data: the metadata that callers wrote on payments, on accounts, on
-// transfers that changed these accounts or held what came to them, and of the events that are kept. The books stay. All of it is in
-// the transaction.
+// erase removes what the service has of a customer's personal data: the metadata that callers wrote on payments, on
+// accounts, on transfers that changed these accounts or held what came to them, and of the events that are kept. The
+// books stay. All of it is in the transaction.
 func (s *Store) erase(ctx context.Context, tx *sqldb.Tx, customer payments.CustomerID) error {
 	// A batch under way may have read a payment, and would write an event with what is erased here.
 	if _, err := readHead(ctx, tx, tx.Engine().ForUpdate()); err != nil {

@@ -24,8 +24,9 @@ import (
 	"github.com/concordat-dev/concordat/services/payments/internal/simulator"
 )
 
-// Whatever is asked of the service, in whatever order, with keys that come again and time that passes: it answers as the model does, the
-// accounts have what the model has, and in the end the books are whole. More of it, and the same again:
+// Whatever is asked of the service, in whatever order, with keys that come again and time that passes: it answers as
+// the model does, the accounts have what the model has, and in the end the books are whole. More of it, and the same
+// again:
 //
 //	go test -run TestTheServiceDoesAsTheModel -timeout 2h -rapid.checks 2000 -rapid.steps 180 -rapid.seed 7
 //
@@ -287,7 +288,8 @@ func (m *machine) burst(r *rapid.T) {
 	}
 }
 
-// change makes a change of a payment, and holds it against the model: amount is how much it is about, apply what it does.
+// change makes a change of a payment, and holds it against the model: amount is how much it is about, apply what it
+// does.
 func (m *machine) change(
 	r *rapid.T, method string, p *modelPayment, content string, call func(payments.Key) (payments.Outcome, error), amount func() (int64, error), apply func(int64),
 ) {

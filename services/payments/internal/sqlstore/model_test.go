@@ -11,7 +11,8 @@ import (
 	"github.com/concordat-dev/concordat/services/payments/internal/simulator"
 )
 
-// model is what must be true of some accounts and payments, said in the plainest way: no batches, no database, no hashes.
+// model is what must be true of some accounts and payments, said in the plainest way: no batches, no database, no
+// hashes.
 type model struct {
 	now      time.Time
 	accounts map[ledger.AccountID]*modelAccount
@@ -47,8 +48,8 @@ type modelHold struct {
 	payment  *modelPayment
 }
 
-// modelPayment is a payment, as it is now. authorize says that it was to be authorized only, and asked is the key that waits for what
-// a processor says of it.
+// modelPayment is a payment, as it is now. authorize says that it was to be authorized only, and asked is the key that
+// waits for what a processor says of it.
 type modelPayment struct {
 	is        payments.Payment
 	authorize bool
@@ -100,8 +101,8 @@ func decline(token string) payments.Decline {
 	return payments.InvalidToken
 }
 
-// charge returns the payment that a charge with a free key makes, without what only the service knows: its id, number and times. It
-// moves and holds nothing yet.
+// charge returns the payment that a charge with a free key makes, without what only the service knows: its id, number
+// and times. It moves and holds nothing yet.
 func (m *model) charge(c payments.Charge, from *modelAccount) payments.Payment {
 	p := payments.Payment{Order: c.Order, Customer: c.Customer, Amount: c.Amount, Currency: payments.Currency(c.Currency), Metadata: c.Metadata}
 	p.Decline = decline(c.Token)
@@ -189,8 +190,8 @@ type operation struct {
 	expires  time.Duration
 }
 
-// do does the operations on m, in their order, and returns why the first that is refused is, or errReplay. The transfers that are
-// made have the numbers from next on. What is refused leaves m as it is only if it is a copy.
+// do does the operations on m, in their order, and returns why the first that is refused is, or errReplay. The
+// transfers that are made have the numbers from next on. What is refused leaves m as it is only if it is a copy.
 func (m *model) do(operations []operation, next int64) error {
 	for i, o := range operations {
 		number := next + int64(i)
@@ -282,7 +283,8 @@ func (m *model) copied() *model {
 	return c
 }
 
-// takeOver makes of m what its copy has become. What points into m stays right: the accounts and holds are changed in place.
+// takeOver makes of m what its copy has become. What points into m stays right: the accounts and holds are changed in
+// place.
 func (m *model) takeOver(c *model) {
 	back := make(map[*modelAccount]*modelAccount)
 	for id, a := range m.accounts {

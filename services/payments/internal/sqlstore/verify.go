@@ -83,8 +83,8 @@ func checks(engine sqldb.Engine) []check {
 		{"a busy payment has an intent, and only such a one", `
 			SELECT p.payment_id FROM payments p LEFT JOIN (SELECT payment FROM idempotency_keys WHERE intent IS NOT NULL) k ON k.payment = p.number
 			GROUP BY p.number, p.payment_id, p.busy HAVING count(k.payment) <> p.busy`},
-		// Once events have been trimmed their absence says nothing. Each event finds its payment by an index; the other way round each
-		// payment would read all events.
+		// Once events have been trimmed their absence says nothing. Each event finds its payment by an index; the other way
+		// round each payment would read all events.
 		{"a payment has an event that says where it stands, and of all that was captured and given back", `
 			SELECT p.payment_id FROM payments p LEFT JOIN (
 				SELECT q.number, sum(CASE WHEN e.state = q.state THEN 1 ELSE 0 END) AS there,

@@ -89,8 +89,8 @@ func openEngine(t *testing.T, engine sqldb.Engine) *Store {
 	return openDir(t, t.TempDir())
 }
 
-// books returns a store with six transfers of four payments: one charged and given back in part, one held and captured in part, one
-// declined, and one held.
+// books returns a store with six transfers of four payments: one charged and given back in part, one held and captured
+// in part, one declined, and one held.
 func books(t *testing.T, engine sqldb.Engine) *Store {
 	t.Helper()
 	s := openEngine(t, engine)
@@ -194,7 +194,8 @@ func TestVerifyAsksForNoEventsThatWereTrimmed(t *testing.T) {
 	}
 }
 
-// What a customer's payments carry that is personal goes, also from the events; the books, and the keys with their outcomes, stay.
+// What a customer's payments carry that is personal goes, also from the events; the books, and the keys with their
+// outcomes, stay.
 func TestAnErasureLeavesTheBooks(t *testing.T) {
 	t.Parallel()
 	for _, engine := range []sqldb.Engine{sqldb.SQLite, sqldb.PostgreSQL} {
