@@ -1,5 +1,5 @@
-// Command payments serves payments.v1: it moves money, once for each key, on a ledger in a database of its own. `payments verify`
-// proves the books.
+// Command payments serves payments.v1: it moves money, once for each key, on a ledger in a database of its own.
+// `payments verify` proves the books.
 package main
 
 import (

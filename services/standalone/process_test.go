@@ -16,6 +16,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/concordat-dev/concordat/kit/sqldb/postgrestest"
 )
 
 // The binaries are built once, into a directory of the test run.
@@ -32,7 +34,7 @@ func TestMain(m *testing.M) {
 		os.Exit(1)
 	}
 	built.dir = dir
-	code := m.Run()
+	code := postgrestest.Main(m)
 	_ = os.RemoveAll(dir)
 	os.Exit(code)
 }

@@ -39,8 +39,8 @@ type reply struct {
 	refused error
 	// all is everything that came back, as it came: headers, body, trailers.
 	all string
-	// message is the first answer, as protobuf, where it came so.
-	message []byte
+	// message is the first answer, as protobuf, where it came so; json where it came so.
+	message, json []byte
 }
 
 // wire is a way to reach a method. body is the request in the wire's encoding; the reply has the first answer, after
@@ -137,7 +137,8 @@ func (w *grpcWire) call(ctx context.Context, m method, token string, body []byte
 	if err != nil && !errors.Is(err, io.EOF) {
 		r.status = status.Convert(err).Proto()
 	}
-	r.all = fmt.Sprint(header, stream.Trailer(), r.status, string(first))
+	// Metadata as such prints without its values.
+	r.all = fmt.Sprint(map[string][]string(header), map[string][]string(stream.Trailer()), r.status, string(first))
 	return r, nil
 }
 
@@ -223,7 +224,9 @@ func (w restWire) call(ctx context.Context, m method, token string, body []byte)
 		return reply{}, err
 	}
 	r := reply{all: everything(resp, data)}
-	if resp.StatusCode != http.StatusOK {
+	if resp.StatusCode == http.StatusOK {
+		r.json = data
+	} else {
 		r.status = &spb.Status{}
 		if err := (protojson.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(data, r.status); err != nil {
 			return r, fmt.Errorf("%s %s: %s is no google.rpc.Status: %w", verb, target, everything(resp, data), err)
@@ -369,6 +372,8 @@ func (w connectWire) call(ctx context.Context, m method, token string, body []by
 	case !m.streams():
 		if w.codec == "proto" {
 			r.message = data
+		} else {
+			r.json = data
 		}
 		return r, nil
 	case len(data) > 0 && data[0]&last != 0:
@@ -435,6 +440,8 @@ func (w webWire) call(ctx context.Context, m method, token string, body []byte) 
 	case len(data) > 0:
 		if w.codec == "proto" {
 			r.message = data[frameHeader:]
+		} else {
+			r.json = data[frameHeader:]
 		}
 		return r, nil
 	}

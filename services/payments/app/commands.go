@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 
 	"github.com/concordat-dev/concordat/kit"
 	"github.com/concordat-dev/concordat/kit/id"
@@ -25,6 +27,11 @@ func Commands() []kit.Command {
 }
 
 func verify(ctx context.Context, cfg VerifyConfig, deps kit.Deps) error {
+	if cfg.URL() == "" { // opening would make it, and prove it empty
+		if _, err := os.Stat(filepath.Join(cfg.Data, sqlstore.File)); err != nil {
+			return fmt.Errorf("%s: %w", cfg.Setting(), err)
+		}
+	}
 	store, err := sqlstore.Open(ctx, sqlstore.Options{
 		URL: cfg.URL(), Connections: cfg.DatabaseConnections, Dir: cfg.Data, Clock: deps.Clock, Random: deps.Random,
 		NewID: id.Generator(deps.Clock, deps.Random),

@@ -3,6 +3,7 @@ package app
 import (
 	"bytes"
 	"database/sql"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -43,8 +44,15 @@ func TestVerifyProvesTheBooksAndNamesWhatIsBroken(t *testing.T) {
 	if err == nil || !strings.Contains(out.String(), "broken: the head is the end of what is numbered: transfers\n") {
 		t.Errorf("broken books: %q, %v", out.String(), err)
 	}
-	cfg.Data = filepath.Join(cfg.Data, "payments.db") // a file
-	if err := verify(t.Context(), VerifyConfig{cfg}, d); err == nil || strings.Contains(err.Error(), "\n") {
-		t.Errorf("no directory: %v", err)
+	for what, dir := range map[string]string{
+		"a file": filepath.Join(cfg.Data, sqlstore.File), "no directory": filepath.Join(cfg.Data, "none"), "an empty one": t.TempDir(),
+	} {
+		cfg.Data = dir
+		if err := verify(t.Context(), VerifyConfig{cfg}, d); err == nil || strings.Contains(err.Error(), "\n") || !strings.HasPrefix(err.Error(), "--data: ") {
+			t.Errorf("%s: %v", what, err)
+		}
+		if _, err := os.Stat(filepath.Join(dir, sqlstore.File)); err == nil {
+			t.Errorf("%s: a database was made", what)
+		}
 	}
 }

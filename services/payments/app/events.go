@@ -13,8 +13,8 @@ import (
 	"github.com/concordat-dev/concordat/services/payments/internal/payments"
 )
 
-// userEvents returns what opens auth's feed of what happens to users. It ends access tokens, and it says which customers to ask
-// about anew: both read the one stream.
+// userEvents returns what opens auth's feed of what happens to users. It ends access tokens, and it says which
+// customers to ask about anew: both read the one stream.
 func userEvents(auth grpc.ClientConnInterface, directory *customers.Directory) token.Open {
 	service := authv1.NewAuthServiceClient(auth)
 	return func(ctx context.Context, point string, since time.Time) (func() (token.News, error), error) {

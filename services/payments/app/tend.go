@@ -33,17 +33,21 @@ func tend(h *kit.Host, service *payments.Service, keyRetention time.Duration) {
 					return nil
 				case <-h.Clock.After(t.every):
 				}
-				for n := 1; n > 0 && ctx.Err() == nil; {
-					var err error
-					if n, err = t.do(ctx); err != nil && ctx.Err() == nil {
-						h.Log.Warn("not all could be done", "what", t.what, "done", n, "cause", err)
-						break
-					}
-					if n > 0 {
-						h.Log.Info(t.what, "count", n)
-					}
+				done, err := untilNone(ctx, t.do)
+				if err != nil && ctx.Err() == nil {
+					h.Log.Warn("not all could be done", "what", t.what, "done", done, "cause", err)
+				} else if done > 0 {
+					h.Log.Info(t.what, "count", done)
 				}
 			}
 		})
 	}
+}
+
+// untilNone calls do until it has done nothing, or not all, and returns how much it has done in all.
+func untilNone(ctx context.Context, do func(context.Context) (int, error)) (done int, err error) {
+	for n := 1; n > 0 && err == nil && ctx.Err() == nil; done += n {
+		n, err = do(ctx)
+	}
+	return done, err
 }

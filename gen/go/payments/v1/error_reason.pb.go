@@ -33,13 +33,14 @@ const (
 	ErrorReason_ERROR_REASON_CUSTOMER_NOT_FOUND ErrorReason = 2
 	// FAILED_PRECONDITION: the customer is locked or deactivated. Metadata: customer_id.
 	ErrorReason_ERROR_REASON_CUSTOMER_INACTIVE ErrorReason = 3
-	// FAILED_PRECONDITION: the idempotency key was used for a charge with other content.
+	// FAILED_PRECONDITION: the idempotency key was used for a request with other content.
 	ErrorReason_ERROR_REASON_IDEMPOTENCY_KEY_REUSED ErrorReason = 4
-	// INVALID_ARGUMENT: the currency is not an active ISO 4217 code. BadRequest names the field.
+	// INVALID_ARGUMENT: the currency is not an active ISO 4217 code with a minor unit. BadRequest names the field.
 	ErrorReason_ERROR_REASON_CURRENCY_UNKNOWN ErrorReason = 5
-	// FAILED_PRECONDITION: the charge would take an account's balance out of range.
+	// FAILED_PRECONDITION: an account's balance would leave the range of an int64.
 	ErrorReason_ERROR_REASON_BALANCE_OVERFLOW ErrorReason = 6
-	// ABORTED: a request with the same idempotency key is at work. RetryInfo says when to come back.
+	// ABORTED: a request with the same idempotency key, or one that changes the same payment, is at work. RetryInfo says when
+	// to come back.
 	ErrorReason_ERROR_REASON_IDEMPOTENCY_KEY_IN_FLIGHT ErrorReason = 7
 	// FAILED_PRECONDITION: the payment or transfer is in a state from which the change is not possible. Metadata: state.
 	ErrorReason_ERROR_REASON_STATE_CONFLICT ErrorReason = 8
@@ -54,8 +55,8 @@ const (
 	ErrorReason_ERROR_REASON_TRANSFER_NOT_FOUND ErrorReason = 12
 	// FAILED_PRECONDITION: an account would go below what its overdraft allows. Metadata: account_id, available_cents.
 	ErrorReason_ERROR_REASON_OVERDRAWN ErrorReason = 13
-	// INVALID_ARGUMENT: the entries of a transfer do not sum to zero in each currency, or name an account twice. BadRequest
-	// names the operation.
+	// INVALID_ARGUMENT: the legs of a transfer do not sum to zero in each currency, or name an account twice. BadRequest
+	// names the operation or the leg.
 	ErrorReason_ERROR_REASON_UNBALANCED ErrorReason = 14
 	// UNAVAILABLE: the processor has not said what became of the request. Repeat it with the same key.
 	ErrorReason_ERROR_REASON_PROCESSOR_UNAVAILABLE ErrorReason = 15

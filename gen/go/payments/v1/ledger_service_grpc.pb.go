@@ -60,7 +60,7 @@ type LedgerServiceClient interface {
 	// STATE_CONFLICT, AMOUNT_EXCEEDED, BALANCE_OVERFLOW, IDEMPOTENCY_KEY_REUSED; RESOURCE_EXHAUSTED policy.v1 OVERLOADED;
 	// UNAVAILABLE policy.v1 OUTCOME_UNKNOWN.
 	Transfer(ctx context.Context, in *TransferRequest, opts ...grpc.CallOption) (*TransferResponse, error)
-	// Returns a transfer with its entries.
+	// Returns a transfer.
 	//
 	// Errors: NOT_FOUND TRANSFER_NOT_FOUND.
 	GetTransfer(ctx context.Context, in *GetTransferRequest, opts ...grpc.CallOption) (*GetTransferResponse, error)
@@ -191,7 +191,7 @@ type LedgerServiceServer interface {
 	// STATE_CONFLICT, AMOUNT_EXCEEDED, BALANCE_OVERFLOW, IDEMPOTENCY_KEY_REUSED; RESOURCE_EXHAUSTED policy.v1 OVERLOADED;
 	// UNAVAILABLE policy.v1 OUTCOME_UNKNOWN.
 	Transfer(context.Context, *TransferRequest) (*TransferResponse, error)
-	// Returns a transfer with its entries.
+	// Returns a transfer.
 	//
 	// Errors: NOT_FOUND TRANSFER_NOT_FOUND.
 	GetTransfer(context.Context, *GetTransferRequest) (*GetTransferResponse, error)

@@ -31,8 +31,8 @@ type Server struct {
 
 var _ paymentsv1.PaymentServiceServer = (*Server)(nil)
 
-// New returns a server on the domain. pageKey seals page tokens: random, at least 16 bytes, and the same in each process
-// that may be given a token of another. log gets what breaks inside of a stream that goes on.
+// New returns a server on the domain. pageKey seals page tokens: random, at least 16 bytes, and the same in each
+// process that may be given a token of another. log gets what breaks inside of a stream that goes on.
 func New(service *payments.Service, pageKey []byte, log *slog.Logger) *Server {
 	return &Server{payments: service, pages: seal.New(pageKey), log: log}
 }

@@ -19,6 +19,9 @@ func paymentID(text string) payments.ID { return payments.ID(strings.ToLower(tex
 func accountID(text string) ledger.AccountID { return ledger.AccountID(strings.ToLower(text)) }
 
 func toProto(p payments.Payment) *paymentsv1.Payment {
+	if p.Capturable == 0 { // what is held while a processor is asked is none of the caller's
+		p.ExpiresAt = time.Time{}
+	}
 	return &paymentsv1.Payment{
 		PaymentId:              string(p.ID),
 		OrderId:                string(p.Order),
@@ -81,6 +84,31 @@ func accountToProto(a ledger.Account) *paymentsv1.Account {
 // accountKind returns the domain's name of a kind, which the contract has checked.
 func accountKind(k paymentsv1.AccountKind) ledger.Kind {
 	return ledger.Kind(strings.TrimPrefix(k.String(), "ACCOUNT_KIND_"))
+}
+
+// owner returns the owner of an account as it is kept: a user id in its canonical form, any other name as it is.
+func owner(text string) string {
+	if isUUID(text) {
+		return strings.ToLower(text)
+	}
+	return text
+}
+
+// isUUID says whether a text has the form of a UUID, in either case.
+func isUUID(text string) bool {
+	for i, c := range []byte(text) {
+		switch i {
+		case 8, 13, 18, 23:
+			if c != '-' {
+				return false
+			}
+		default:
+			if !strings.ContainsRune("0123456789abcdefABCDEF", rune(c)) {
+				return false
+			}
+		}
+	}
+	return len(text) == 36
 }
 
 func transferKindToProto(k ledger.TransferKind) paymentsv1.TransferKind {

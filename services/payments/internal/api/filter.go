@@ -15,8 +15,8 @@ import (
 	"github.com/concordat-dev/concordat/services/payments/internal/payments"
 )
 
-// maxComparisons is how many comparisons a filter has at most. Its length, and with it how deep it can be nested, is bounded by the
-// contract.
+// maxComparisons is how many comparisons a filter has at most. Its length, and with it how deep it can be nested, is
+// bounded by the contract.
 const maxComparisons = 16
 
 // The rules of a filter.

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	paymentsv1 "github.com/concordat-dev/concordat/gen/go/payments/v1"
+	"github.com/concordat-dev/concordat/kit/fault"
 	"github.com/concordat-dev/concordat/kit/identity"
 	"github.com/concordat-dev/concordat/services/payments/internal/ledger"
 	"github.com/concordat-dev/concordat/services/payments/internal/payments"
@@ -19,12 +20,21 @@ type ledgerServer struct {
 
 var _ paymentsv1.LedgerServiceServer = ledgerServer{}
 
+// errOwnerNoCustomer: the account of a customer is to belong to somebody who can be none. Charges and erasures find a
+// customer's accounts by the user id.
+var errOwnerNoCustomer = fault.New(fault.InvalidArgument, "INVALID_REQUEST", "the request breaks the rules of its message").
+	WithDomain(fault.Domain).
+	WithViolation("owner", "string.uuid", "must be a user id, a UUID, for an account of a customer")
+
 // OpenAccount opens an account.
 func (s ledgerServer) OpenAccount(
 	ctx context.Context, req *paymentsv1.OpenAccountRequest,
 ) (*paymentsv1.OpenAccountResponse, error) {
+	if req.GetKind() == paymentsv1.AccountKind_ACCOUNT_KIND_CUSTOMER && !isUUID(req.GetOwner()) {
+		return nil, errOwnerNoCustomer
+	}
 	outcome, err := s.payments.OpenAccount(ctx, identity.From(ctx).Key(), req.GetIdempotencyKey(), payments.OpenAccount{
-		Key:      ledger.Key{Owner: req.GetOwner(), Kind: accountKind(req.GetKind()), Currency: req.GetCurrency()},
+		Key:      ledger.Key{Owner: owner(req.GetOwner()), Kind: accountKind(req.GetKind()), Currency: req.GetCurrency()},
 		Limited:  req.OverdraftLimitCents != nil,
 		Limit:    req.GetOverdraftLimitCents(),
 		Metadata: req.GetMetadata(),
@@ -55,12 +65,13 @@ func (s ledgerServer) GetAccount(
 func (s ledgerServer) ListAccounts(
 	ctx context.Context, req *paymentsv1.ListAccountsRequest,
 ) (*paymentsv1.ListAccountsResponse, error) {
-	scope := pageScope(ctx, paymentsv1.LedgerService_ListAccounts_FullMethodName, req.GetOwner())
+	whose := owner(req.GetOwner())
+	scope := pageScope(ctx, paymentsv1.LedgerService_ListAccounts_FullMethodName, whose)
 	after, err := s.openPage(scope, req.GetPageToken())
 	if err != nil {
 		return nil, err
 	}
-	found, more, err := s.payments.Accounts(ctx, req.GetOwner(), after, int(req.GetPageSize()))
+	found, more, err := s.payments.Accounts(ctx, whose, after, int(req.GetPageSize()))
 	if err != nil {
 		return nil, err
 	}

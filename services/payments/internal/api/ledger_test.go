@@ -1,6 +1,7 @@
 package api_test
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -134,9 +135,9 @@ func TestWhatCannotBeMovedSaysWhy(t *testing.T) {
 		field     string
 	}{
 		"an account that is not there":  {moving(move(bank, nobody, 5)), codes.NotFound, "ACCOUNT_NOT_FOUND", ""},
-		"a sum that is not zero":        {moving(unbalanced), codes.InvalidArgument, "UNBALANCED", "operations[0]"},
-		"two currencies":                {moving(move(bank, dollars, 5)), codes.InvalidArgument, "UNBALANCED", "operations[0]"},
-		"one account twice":             {moving(move(bank, bank, 5)), codes.InvalidArgument, "UNBALANCED", "operations[0].legs[1]"},
+		"a sum that is not zero":        {moving(unbalanced), codes.InvalidArgument, "UNBALANCED", "operations[0].move"},
+		"two currencies":                {moving(move(bank, dollars, 5)), codes.InvalidArgument, "UNBALANCED", "operations[0].move"},
+		"one account twice":             {moving(move(bank, bank, 5)), codes.InvalidArgument, "UNBALANCED", "operations[0].move.legs[1]"},
 		"more than the overdraft":       {moving(move(shop, bank, 6)), codes.FailedPrecondition, "OVERDRAWN", ""},
 		"a transfer that is not there":  {posting(99, 0), codes.NotFound, "TRANSFER_NOT_FOUND", ""},
 		"a hold of a payment":           {posting(1, 0), codes.FailedPrecondition, "STATE_CONFLICT", ""},
@@ -160,8 +161,35 @@ func TestWhatCannotBeMovedSaysWhy(t *testing.T) {
 		Owner: "x", Kind: paymentsv1.AccountKind_ACCOUNT_KIND_GENERAL, Currency: "ZZZ", IdempotencyKey: "z",
 	})
 	kittest.WantFault(t, err, codes.InvalidArgument, "CURRENCY_UNKNOWN")
+	_, err = s.ledger().OpenAccount(limit(t), &paymentsv1.OpenAccountRequest{
+		Owner: "ann", Kind: paymentsv1.AccountKind_ACCOUNT_KIND_CUSTOMER, Currency: "EUR", IdempotencyKey: "ann",
+	})
+	kittest.WantViolations(t, kittest.WantFault(t, err, codes.InvalidArgument, "INVALID_REQUEST"), "owner")
 	if p.GetState() != paymentsv1.PaymentState_PAYMENT_STATE_AUTHORIZED {
 		t.Errorf("the payment: %v", p)
+	}
+	s.verify(t)
+}
+
+func TestTheAccountOfACustomerIsTheOneThatChargesAreTakenFrom(t *testing.T) {
+	t.Parallel()
+	s := start(t, t.TempDir())
+	opened, err := s.ledger().OpenAccount(limit(t), &paymentsv1.OpenAccountRequest{
+		Owner: strings.ToUpper(ann), Kind: paymentsv1.AccountKind_ACCOUNT_KIND_CUSTOMER, Currency: "EUR", IdempotencyKey: "k",
+		OverdraftLimitCents: proto.Int64(149),
+	})
+	if err != nil || opened.GetAccount().GetOwner() != ann {
+		t.Fatalf("%v, %v", opened, err)
+	}
+	if p := charge(t, s, "too-much"); p.GetDeclineCode() != paymentsv1.DeclineCode_DECLINE_CODE_INSUFFICIENT_FUNDS {
+		t.Errorf("a charge above the limit: %v", p)
+	}
+	charge(t, s, "enough", func(r *paymentsv1.ChargeRequest) { r.AmountCents = 149 })
+	found, err := paymentsv1.NewLedgerServiceClient(s.As(ann, "payments.read")).ListAccounts(limit(t), &paymentsv1.ListAccountsRequest{
+		Owner: strings.ToUpper(ann),
+	})
+	if err != nil || len(found.GetAccounts()) != 1 || found.GetAccounts()[0].GetBalanceCents() != -149 {
+		t.Errorf("%v, %v", found, err)
 	}
 	s.verify(t)
 }

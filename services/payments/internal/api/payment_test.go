@@ -3,7 +3,6 @@ package api_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -92,111 +91,12 @@ func TestARepeatedChargeWithItsCustomerIdInCapitalsIsTheSame(t *testing.T) {
 	wantEqual(t, resp.GetPayment(), first)
 }
 
-func TestAChargeThatBreaksTheRulesNamesTheField(t *testing.T) {
-	t.Parallel()
-	s := start(t, t.TempDir())
-	long := strings.Repeat("x", 1000)
-	for name, c := range map[string]struct {
-		change func(*paymentsv1.ChargeRequest)
-		field  string
-	}{
-		"an amount of 49":               {func(r *paymentsv1.ChargeRequest) { r.AmountCents = 49 }, "amount_cents"},
-		"an amount of 100000000":        {func(r *paymentsv1.ChargeRequest) { r.AmountCents = 100000000 }, "amount_cents"},
-		"an amount of 0":                {func(r *paymentsv1.ChargeRequest) { r.AmountCents = 0 }, "amount_cents"},
-		"an amount below 0":             {func(r *paymentsv1.ChargeRequest) { r.AmountCents = -150 }, "amount_cents"},
-		"a currency EURO":               {func(r *paymentsv1.ChargeRequest) { r.Currency = "EURO" }, "currency"},
-		"a currency in small letters":   {func(r *paymentsv1.ChargeRequest) { r.Currency = "eur" }, "currency"},
-		"no currency":                   {func(r *paymentsv1.ChargeRequest) { r.Currency = "" }, "currency"},
-		"no key":                        {func(r *paymentsv1.ChargeRequest) { r.IdempotencyKey = "" }, "idempotency_key"},
-		"a key of 256 characters":       {func(r *paymentsv1.ChargeRequest) { r.IdempotencyKey = long[:256] }, "idempotency_key"},
-		"a key with a NUL":              {func(r *paymentsv1.ChargeRequest) { r.IdempotencyKey = "a\x00b" }, "idempotency_key"},
-		"a key with a space":            {func(r *paymentsv1.ChargeRequest) { r.IdempotencyKey = "a b" }, "idempotency_key"},
-		"no order":                      {func(r *paymentsv1.ChargeRequest) { r.OrderId = "" }, "order_id"},
-		"an order of 65 characters":     {func(r *paymentsv1.ChargeRequest) { r.OrderId = long[:65] }, "order_id"},
-		"no customer":                   {func(r *paymentsv1.ChargeRequest) { r.CustomerId = "" }, "customer_id"},
-		"a customer that is no UUID":    {func(r *paymentsv1.ChargeRequest) { r.CustomerId = "ann" }, "customer_id"},
-		"33 entries of metadata":        {many, "metadata"},
-		"metadata with an empty key":    {func(r *paymentsv1.ChargeRequest) { r.Metadata = map[string]string{"": "v"} }, `metadata[""]`},
-		"metadata with too long values": {func(r *paymentsv1.ChargeRequest) { r.Metadata = map[string]string{"k": long[:513]} }, `metadata["k"]`},
-	} {
-		req := request("k")
-		c.change(req)
-		_, err := s.orders().Charge(limit(t), req)
-		f := kittest.WantFault(t, err, codes.InvalidArgument, "INVALID_REQUEST")
-		if v := f.Violations(); len(v) == 0 || v[0].Field != c.field {
-			t.Errorf("%s: the violations are %v, want one of %s", name, v, c.field)
-		}
-	}
-	_, err := s.orders().Charge(limit(t), &paymentsv1.ChargeRequest{})
-	f := kittest.WantFault(t, err, codes.InvalidArgument, "INVALID_REQUEST")
-	kittest.WantViolations(t, f, "amount_cents", "currency", "customer_id", "idempotency_key", "order_id")
-	if s.customers.requests != 0 {
-		t.Errorf("the customer was asked for %d times", s.customers.requests)
-	}
-}
-
-func many(r *paymentsv1.ChargeRequest) {
-	for i := range 33 {
-		r.Metadata[fmt.Sprint("key", i)] = ""
-	}
-	delete(r.Metadata, "cart")
-}
-
 func TestTheSmallestAndTheLargestChargeAreTaken(t *testing.T) {
 	t.Parallel()
 	s := start(t, t.TempDir())
 	charge(t, s, "k1", func(r *paymentsv1.ChargeRequest) { r.AmountCents = 50 })
 	charge(t, s, "k2", func(r *paymentsv1.ChargeRequest) { r.AmountCents = 99999999 })
 	charge(t, s, strings.Repeat("k", 255))
-	s.verify(t)
-}
-
-func TestARefusedChargeSaysWhy(t *testing.T) {
-	t.Parallel()
-	s := start(t, t.TempDir())
-	charge(t, s, "used")
-	s.customers.set(bob, false)
-	for name, c := range map[string]struct {
-		change   func(*paymentsv1.ChargeRequest)
-		code     codes.Code
-		reason   string
-		domain   string
-		metadata map[string]string
-		field    string
-	}{
-		"a currency that does not exist": {
-			func(r *paymentsv1.ChargeRequest) { r.Currency = "ZZZ" },
-			codes.InvalidArgument, "CURRENCY_UNKNOWN", "payments.v1", nil, "currency",
-		},
-		"a customer that does not exist": {
-			func(r *paymentsv1.ChargeRequest) { r.CustomerId = nobody },
-			codes.NotFound, "CUSTOMER_NOT_FOUND", "payments.v1", map[string]string{"customer_id": nobody}, "",
-		},
-		"a customer who is locked": {
-			ofBob,
-			codes.FailedPrecondition, "CUSTOMER_INACTIVE", "payments.v1", map[string]string{"customer_id": bob}, "",
-		},
-		"the same key with another amount": {
-			func(r *paymentsv1.ChargeRequest) { r.IdempotencyKey, r.AmountCents = "used", 151 },
-			codes.FailedPrecondition, "IDEMPOTENCY_KEY_REUSED", "payments.v1", nil, "",
-		},
-	} {
-		req := request("fresh-" + strings.ReplaceAll(name, " ", "-"))
-		c.change(req)
-		_, err := s.orders().Charge(limit(t), req)
-		f := kittest.WantFault(t, err, c.code, c.reason)
-		if f.Domain() != c.domain {
-			t.Errorf("%s: the domain is %q, want %q", name, f.Domain(), c.domain)
-		}
-		for k, want := range c.metadata {
-			if got := f.Metadata()[k]; got != want {
-				t.Errorf("%s: %s is %q, want %q", name, k, got, want)
-			}
-		}
-		if c.field != "" {
-			kittest.WantViolations(t, f, c.field)
-		}
-	}
 	s.verify(t)
 }
 
@@ -349,4 +249,28 @@ func TestGetPaymentWantsAnID(t *testing.T) {
 		f := kittest.WantFault(t, err, codes.InvalidArgument, "INVALID_REQUEST")
 		kittest.WantViolations(t, f, "payment_id")
 	}
+}
+
+func TestWhatAProcessorHasNotAnsweredIsInFlight(t *testing.T) {
+	t.Parallel()
+	s := start(t, t.TempDir())
+	req := request("k")
+	req.PaymentToken = "tok_flaky"
+	_, err := s.orders().Charge(limit(t), req)
+	kittest.WantFault(t, err, codes.Unavailable, "PROCESSOR_UNAVAILABLE")
+	_, err = s.orders().Charge(limit(t), req)
+	if f := kittest.WantFault(t, err, codes.Aborted, "IDEMPOTENCY_KEY_IN_FLIGHT"); f.RetryAfter() <= 0 {
+		t.Error("it does not say when to come back")
+	}
+	list, err := s.orders().ListPayments(limit(t), &paymentsv1.ListPaymentsRequest{Filter: "state = PROCESSING"})
+	if err != nil || len(list.GetPayments()) != 1 {
+		t.Fatalf("%v, %v", list, err)
+	}
+	p := list.GetPayments()[0]
+	if p.GetCapturableCents() != 0 || p.AuthorizationExpiresAt != nil {
+		t.Errorf("nothing can be captured, and it says %v", p)
+	}
+	_, err = s.orders().CapturePayment(limit(t), &paymentsv1.CapturePaymentRequest{PaymentId: p.GetPaymentId(), IdempotencyKey: "c"})
+	kittest.WantFault(t, err, codes.Aborted, "IDEMPOTENCY_KEY_IN_FLIGHT")
+	s.verify(t)
 }

@@ -46,8 +46,8 @@ func (s *Server) ProcessCharges(stream chargeStream) error {
 // pipeline answers each request of the stream with what process makes of it, up to chargeWindow of them at once. One
 // goroutine reads, each charge has one of its own, and the caller's sends the answers.
 //
-// It returns nil once the client is done and all is answered, server.ErrDraining once draining is closed and all that was
-// received is answered, the error of the stream, or why its context ended.
+// It returns nil once the client is done and all is answered, server.ErrDraining once draining is closed and all that
+// was received is answered, the error of the stream, or why its context ended.
 func pipeline(
 	stream chargeStream, draining <-chan struct{}, process func(context.Context, *chargeRequest) *chargeResponse,
 ) error {

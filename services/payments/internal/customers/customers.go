@@ -1,9 +1,9 @@
-// Package customers remembers who may be charged, so that a charge asks nobody over the network. What it knows of a customer it
-// knows from auth; auth's events say when to forget it.
+// Package customers remembers who may be charged, so that a charge asks nobody over the network. What it knows of a
+// customer it knows from auth; auth's events say when to forget it.
 //
-// What is promised: an event that was heard counts for every charge after it; while auth is not heard, what is known is good for
-// a bounded time, and after that auth is asked each time, so that a charge is refused rather than made for somebody who may
-// have been locked.
+// What is promised: an event that was heard counts for every charge after it; while auth is not heard, what is known
+// is good for a bounded time, and after that auth is asked each time, so that a charge is refused rather than made for
+// somebody who may have been locked.
 package customers
 
 import (

@@ -126,8 +126,8 @@ func TestNoErrorIsRemembered(t *testing.T) {
 	wantActive(t, d, ann, true)
 }
 
-// An answer that was under way when something happened may be of before: it is good for the charge that asked, which was there
-// before, but neither for those that share the question nor for later ones.
+// An answer that was under way when something happened may be of before: it is good for the charge that asked, which
+// was there before, but neither for those that share the question nor for later ones.
 func TestAnAnswerThatIsOlderThanAnEventIsNotRemembered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, from, _ := newDirectory()

@@ -15,8 +15,8 @@ type Head struct {
 	Hash Hash
 }
 
-// Book is the part of the books that some transfers need. It is for one goroutine. What it returns belongs to it: a caller reads
-// it, until the next change.
+// Book is the part of the books that some transfers need. It is for one goroutine. What it returns belongs to it: a
+// caller reads it, until the next change.
 type Book struct {
 	head     Head
 	accounts map[int64]*Account
@@ -71,7 +71,8 @@ func (b *Book) add(a *Account) {
 // LoadPending adds a pending transfer as the store has it. The accounts of its legs have to be loaded as well.
 func (b *Book) LoadPending(p Outstanding) { b.pending[p.Number] = &p }
 
-// LoadMoved adds a transfer that moved money, and whether it was reversed. The accounts of its legs have to be loaded as well.
+// LoadMoved adds a transfer that moved money, and whether it was reversed. The accounts of its legs have to be loaded
+// as well.
 func (b *Book) LoadMoved(t Transfer, reversed bool) { b.moved[t.Number] = &reversible{t, reversed} }
 
 // Head returns where the ledger ends now.
@@ -100,8 +101,8 @@ func (b *Book) Reference(number int64) string {
 	return ""
 }
 
-// Open adds an account with the ID, the key, the limit, the metadata and the time of a, and gives it its number. It returns
-// ErrAccountExists if its key is in the book.
+// Open adds an account with the ID, the key, the limit, the metadata and the time of a, and gives it its number. It
+// returns ErrAccountExists if its key is in the book.
 func (b *Book) Open(a Account) (*Account, error) {
 	if have := b.byKey[a.Key]; have != nil {
 		return nil, ErrAccountExists.With("account_id", string(have.ID))
@@ -130,8 +131,8 @@ func (b *Book) Move(legs []Leg, note Note) (*Transfer, error) {
 	return b.commit(t, b.move(t, true))
 }
 
-// Hold holds what the legs take, until it is posted or voided; expires is for the transfer to say, zero for never. It returns
-// ErrUnbalanced, ErrOverdrawn or ErrBalanceOverflow.
+// Hold holds what the legs take, until it is posted or voided; expires is for the transfer to say, zero for never. It
+// returns ErrUnbalanced, ErrOverdrawn or ErrBalanceOverflow.
 func (b *Book) Hold(legs []Leg, expires time.Time, note Note) (*Transfer, error) {
 	if err := b.check(legs); err != nil {
 		return nil, err
@@ -146,8 +147,8 @@ func (b *Book) Hold(legs []Leg, expires time.Time, note Note) (*Transfer, error)
 }
 
 // Post moves amount of what a pending transfer holds, zero meaning all that is left. It returns ErrTransferNotFound,
-// ErrStateConflict where nothing is left, ErrAmountExceeded, ErrUnbalanced for a part of a transfer with more than two legs, and
-// ErrBalanceOverflow.
+// ErrStateConflict where nothing is left, ErrAmountExceeded, ErrUnbalanced for a part of a transfer with more than two
+// legs, and ErrBalanceOverflow.
 func (b *Book) Post(number, amount int64, note Note) (*Transfer, error) {
 	p, err := b.outstanding(number)
 	if err != nil {
@@ -346,8 +347,8 @@ next:
 	return merged
 }
 
-// move changes the balances by the legs. limits says whether the limits of the accounts count: what was held was held within
-// them.
+// move changes the balances by the legs. limits says whether the limits of the accounts count: what was held was held
+// within them.
 func (b *Book) move(t *Transfer, limits bool) error {
 	for _, l := range t.Legs {
 		a := b.accounts[l.Account]
@@ -462,7 +463,8 @@ func (b *Book) Rollback(m Mark) {
 // Changes is what a store writes down.
 type Changes struct {
 	Head Head
-	// Opened are the new accounts and Moved those that were there and have changed, each with its balances as they are now.
+	// Opened are the new accounts and Moved those that were there and have changed, each with its balances as they are
+	// now.
 	Opened, Moved []*Account
 	// Transfers are the new ones, in their order.
 	Transfers []*Transfer
@@ -493,8 +495,8 @@ func (b *Book) Changes() Changes {
 	return c
 }
 
-// Verify returns an error unless t follows before in the ledger: its number, the sum of its entries, and its hash. ids returns
-// the ids of accounts by their numbers.
+// Verify returns an error unless t follows before in the ledger: its number, the sum of its entries, and its hash. ids
+// returns the ids of accounts by their numbers.
 func Verify(before Head, t *Transfer, ids func(number int64) AccountID) error {
 	var problems []error
 	if t.Number != before.Transfers+1 {

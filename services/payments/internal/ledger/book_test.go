@@ -284,8 +284,8 @@ type model struct {
 	from, to      map[int64]int64 // of pending transfers
 }
 
-// Whatever is done, in whatever order, with rollbacks in between: the sums are zero, limits hold, holds are what is left of pending
-// transfers, and the chain is whole.
+// Whatever is done, in whatever order, with rollbacks in between: the sums are zero, limits hold, holds are what is
+// left of pending transfers, and the chain is whole.
 func TestTheBooksKeepTheirPromises(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		b := ledger.NewBook(ledger.Head{})

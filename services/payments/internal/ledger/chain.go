@@ -13,10 +13,11 @@ type chain struct{ buf []byte }
 
 // Chain returns the hash of a transfer whose predecessor has the hash before; that of the first transfer is zero.
 //
-// It is SHA-256 over the hash before and, in this order: the number, the kind, the transfer that it is of, the reference, when it
-// expires, when it was written, its legs and its entries. Numbers are 8 bytes, the most significant first, times microseconds
-// since 1970 in UTC with 0 for none, texts and lists have their length before them, accounts are named by their ids, which ids
-// returns for their numbers. The form never changes: it is as old as the first transfer.
+// It is SHA-256 over the hash before and, in this order: the number, the kind, the transfer that it is of, the
+// reference, when it expires, when it was written, its legs and its entries. Numbers are 8 bytes, the most significant
+// first, times microseconds since 1970 in UTC with 0 for none, texts and lists have their length before them, accounts
+// are named by their ids, which ids returns for their numbers. The form never changes: it is as old as the first
+// transfer.
 func Chain(before Hash, t *Transfer, ids func(number int64) AccountID) Hash {
 	var c chain
 	return c.next(before, t, ids)

@@ -1,11 +1,12 @@
-// Package ledger is double-entry bookkeeping: accounts, and transfers between them that sum to zero in each currency, in one
-// gap-free order, each bound to all before it by a hash.
+// Package ledger is double-entry bookkeeping: accounts, and transfers between them that sum to zero in each currency,
+// in one gap-free order, each bound to all before it by a hash.
 //
-// A Book is the part of the books that a batch of transfers needs, in memory: a store loads it, lets transfers be made in it,
-// and writes down what has changed. Nothing here reads a clock, draws an id or knows how anything is kept.
+// A Book is the part of the books that a batch of transfers needs, in memory: a store loads it, lets transfers be made
+// in it, and writes down what has changed. Nothing here reads a clock, draws an id or knows how anything is kept.
 //
-// What is promised: money is neither made nor lost by a transfer; a balance stays in the range of an int64; an account with a
-// limit does not go below it; what a pending transfer holds cannot be spent; a transfer that is refused changes nothing.
+// What is promised: money is neither made nor lost by a transfer; a balance stays in the range of an int64; an account
+// with a limit does not go below it; what a pending transfer holds cannot be spent; a transfer that is refused changes
+// nothing.
 package ledger
 
 import (
@@ -48,8 +49,8 @@ type Account struct {
 	// Limited says that the balance, less what is held, may not go below -Limit. Limit is zero or above.
 	Limited bool
 	Limit   int64
-	// Balance is the sum of the entries of the account, Held that of what pending transfers hold back of it, zero or above;
-	// both in the minor unit of the currency.
+	// Balance is the sum of the entries of the account, Held that of what pending transfers hold back of it, zero or
+	// above; both in the minor unit of the currency.
 	Balance, Held int64
 	Metadata      map[string]string // nil where there is none
 	CreatedAt     time.Time         // in UTC, to the microsecond
@@ -98,8 +99,8 @@ type Transfer struct {
 	// Metadata is what the caller wrote on it. It is not part of the hash, so that it can be erased.
 	Metadata map[string]string
 	At       time.Time // in UTC, to the microsecond
-	// Entries are the effects, in the order of the legs. A leg without effect has none: a pending transfer holds what it takes,
-	// and promises nothing to whom it would give.
+	// Entries are the effects, in the order of the legs. A leg without effect has none: a pending transfer holds what it
+	// takes, and promises nothing to whom it would give.
 	Entries []Entry
 	// Hash binds the transfer to all before it; see Chain.
 	Hash Hash

@@ -152,8 +152,8 @@ func (s *Store) TrialBalance(ctx context.Context) (payments.TrialBalance, error)
 	return b, nil
 }
 
-// Verify implements payments.Store, as far as what is in memory can be wrong by itself: the chain, the sums of entries, and the
-// balances.
+// Verify implements payments.Store, as far as what is in memory can be wrong by itself: the chain, the sums of
+// entries, and the balances.
 func (s *Store) Verify(ctx context.Context) (payments.Proof, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -1,5 +1,5 @@
-// Package memstore keeps payments in memory: a store for tests, and the plainest reading of what payments.Store promises. Nothing
-// of it survives the process.
+// Package memstore keeps payments in memory: a store for tests, and the plainest reading of what payments.Store
+// promises. Nothing of it survives the process.
 package memstore
 
 import (

@@ -55,8 +55,8 @@ func (o OpenAccount) digest() Digest {
 	return Digest(h.Sum(nil))
 }
 
-// TransferOperation is one thing to do in the ledger, by its Kind: ledger.Move and ledger.Pending have Legs, ledger.Post,
-// ledger.Void and ledger.Reversal have Of, and ledger.Post an Amount, zero for all that is left.
+// TransferOperation is one thing to do in the ledger, by its Kind: ledger.Move and ledger.Pending have Legs,
+// ledger.Post, ledger.Void and ledger.Reversal have Of, and ledger.Post an Amount, zero for all that is left.
 type TransferOperation struct {
 	Kind      ledger.TransferKind
 	Legs      []TransferLeg
@@ -71,10 +71,11 @@ type TransferLeg struct {
 	Amount  int64
 }
 
-// Transfer does all operations, in their order, or none, once for each key of a caller. It returns ledger.ErrAccountNotFound,
-// ledger.ErrTransferNotFound, ledger.ErrUnbalanced, ledger.ErrOverdrawn, ledger.ErrStateConflict (also for transfers of payments,
-// which are not for this), ledger.ErrAmountExceeded and ledger.ErrBalanceOverflow, of violations with the path of the operation;
-// ErrIdempotencyKeyReused, and the errors of the store.
+// Transfer does all operations, in their order, or none, once for each key of a caller. It returns
+// ledger.ErrAccountNotFound, ledger.ErrTransferNotFound, ledger.ErrUnbalanced, ledger.ErrOverdrawn,
+// ledger.ErrStateConflict (also for transfers of payments, which are not for this), ledger.ErrAmountExceeded and
+// ledger.ErrBalanceOverflow, of violations with the path of the operation; ErrIdempotencyKeyReused, and the errors of
+// the store.
 func (s *Service) Transfer(
 	ctx context.Context, caller, key string, operations []TransferOperation, metadata map[string]string,
 ) (Outcome, error) {
@@ -96,7 +97,7 @@ func (s *Service) Transfer(
 			for i, o := range operations {
 				t, err := o.do(w, ledger.Note{Metadata: metadata, At: w.Now()})
 				if err != nil {
-					return Outcome{}, within(fmt.Sprintf("operations[%d]", i), err)
+					return Outcome{}, within(fmt.Sprintf("operations[%d]", i), o.Kind, err)
 				}
 				made[i] = *t
 			}
@@ -158,8 +159,8 @@ func transferDigest(operations []TransferOperation, metadata map[string]string) 
 	return Digest(h.Sum(nil))
 }
 
-// Account returns an account, as it was at a moment where that is not zero. It returns ledger.ErrAccountNotFound if there is
-// none, was none then, or the viewer may not see it: these cannot be told apart.
+// Account returns an account, as it was at a moment where that is not zero. It returns ledger.ErrAccountNotFound if
+// there is none, was none then, or the viewer may not see it: these cannot be told apart.
 func (s *Service) Account(ctx context.Context, viewer Viewer, id ledger.AccountID, at time.Time) (ledger.Account, error) {
 	a, err := s.store.Account(ctx, id, at)
 	if err != nil {
@@ -173,11 +174,12 @@ func (s *Service) Account(ctx context.Context, viewer Viewer, id ledger.AccountI
 
 // owns says whether a may be shown.
 func (v Viewer) owns(a ledger.Account) bool {
-	return v.all || v.customer != "" && a.Kind == ledger.Customer && a.Owner == string(v.customer)
+	return v.all || v.customer != "" && a.Owner == string(v.customer)
 }
 
-// Accounts returns up to limit accounts after the number, those of one owner or all where owner is empty: whether the caller may
-// ask for that was decided before. A limit of zero means DefaultPageSize. more says that there are others after them.
+// Accounts returns up to limit accounts after the number, those of one owner or all where owner is empty: whether the
+// caller may ask for that was decided before. A limit of zero means DefaultPageSize. more says that there are others
+// after them.
 func (s *Service) Accounts(ctx context.Context, owner string, after int64, limit int) (found []ledger.Account, more bool, err error) {
 	limit = pageSize(limit)
 	found, err = s.store.Accounts(ctx, owner, after, limit+1)
@@ -187,8 +189,8 @@ func (s *Service) Accounts(ctx context.Context, owner string, after int64, limit
 	return found[:limit], true, nil
 }
 
-// Entries returns up to limit entries of an account, newest first, of transfers before the number, zero meaning the newest. It
-// returns ledger.ErrAccountNotFound as Account does. more says that there are older ones.
+// Entries returns up to limit entries of an account, newest first, of transfers before the number, zero meaning the
+// newest. It returns ledger.ErrAccountNotFound as Account does. more says that there are older ones.
 func (s *Service) Entries(
 	ctx context.Context, viewer Viewer, id ledger.AccountID, before int64, limit int,
 ) (found []AccountEntry, more bool, err error) {
@@ -229,8 +231,15 @@ func pageSize(limit int) int {
 	return min(limit, MaxPageSize)
 }
 
-// within returns the error of an operation with its path: before the fields of its violations, or as the one that breaks a rule.
-func within(path string, err error) error {
+// within returns the error of an operation with its path: before the fields of its violations, or as the one that
+// breaks a rule.
+func within(path string, kind ledger.TransferKind, err error) error {
+	switch kind {
+	case ledger.Move, ledger.Pending:
+		path += ".move"
+	case ledger.Post:
+		path += ".post"
+	}
 	f, ok := fault.As(err)
 	switch {
 	case ok && len(f.Violations()) > 0:

@@ -19,15 +19,16 @@ type change struct {
 	claim Claim
 	op    Operation
 	needs Needs
-	// begin is for a remote processor: it checks whether the change can be made and makes it impossible for others to come in
-	// between. A payment that it does not return Busy is the outcome, and nobody is asked.
+	// begin is for a remote processor: it checks whether the change can be made and makes it impossible for others to
+	// come in between. A payment that it does not return Busy is the outcome, and nobody is asked.
 	begin func(w *Work) (Payment, error)
 	// settle makes the change by what an immediate processor has said.
 	settle func(w *Work, decline Decline) (Payment, error)
 }
 
-// perform makes a change: an immediate processor is asked first, and then all is written at once. A remote one is asked between
-// two writes, of what it is to be asked and of what it has said: whoever dies in between, the intent is there.
+// perform makes a change: an immediate processor is asked first, and then all is written at once. A remote one is
+// asked between two writes, of what it is to be asked and of what it has said: whoever dies in between, the intent is
+// there.
 func (s *Service) perform(ctx context.Context, c change) (Outcome, error) {
 	if s.processor.Immediate(c.op) {
 		decline, err := s.processor.Process(ctx, c.op)
@@ -91,7 +92,8 @@ func (s *Service) settled(w *Work, p Payment, op Operation, decline Decline) (Pa
 	return Payment{}, fmt.Errorf("payment %s has an intent of an unknown kind, %q", p.ID, op.Kind)
 }
 
-// Capture captures what was authorized: amount, or all that is left where that is zero. final releases what is left after it.
+// Capture captures what was authorized: amount, or all that is left where that is zero. final releases what is left
+// after it.
 //
 // It returns ErrPaymentNotFound, also for a viewer who may not see the payment, ledger.ErrStateConflict,
 // ledger.ErrAmountExceeded, ledger.ErrBalanceOverflow, and as Charge does.
@@ -125,8 +127,8 @@ func (s *Service) change(
 	ctx context.Context, claim Claim, viewer Viewer, id ID, kind OperationKind, final bool,
 	check func(w *Work, p Payment) (int64, error),
 ) (Outcome, error) {
-	// The look is for what never changes of a payment: whose it is, and its currency; and how much a remote processor would be
-	// asked for, which begin holds against the truth.
+	// The look is for what never changes of a payment: whose it is, and its currency; and how much a remote processor
+	// would be asked for, which begin holds against the truth.
 	before, err := s.Get(ctx, viewer, id)
 	if err != nil {
 		return Outcome{}, err
@@ -159,7 +161,8 @@ func (s *Service) change(
 	})
 }
 
-// changeRemotely makes a change that a remote processor is asked for: of how much is known only once it is written down.
+// changeRemotely makes a change that a remote processor is asked for: of how much is known only once it is written
+// down.
 func (s *Service) changeRemotely(
 	ctx context.Context, claim Claim, op Operation, ready func(w *Work) (Payment, int64, error),
 ) (Outcome, error) {

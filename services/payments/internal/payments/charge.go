@@ -14,8 +14,8 @@ import (
 	"github.com/concordat-dev/concordat/services/payments/internal/ledger"
 )
 
-// The scopes of keys. Every way to charge shares one, so that a charge that was asked for over one way and repeated over another
-// is made once.
+// The scopes of keys. Every way to charge shares one, so that a charge that was asked for over one way and repeated
+// over another is made once.
 const (
 	methodCharge      = "charge"
 	methodCapture     = "capture"
@@ -39,12 +39,13 @@ type Charge struct {
 	Metadata      map[string]string
 }
 
-// Charge charges a customer, once for each key of a caller. A repetition with equal content gets the payment of the first call as
-// it was then, whatever has become of it and of the customer since. A decline is an outcome, a payment that FAILED.
+// Charge charges a customer, once for each key of a caller. A repetition with equal content gets the payment of the
+// first call as it was then, whatever has become of it and of the customer since. A decline is an outcome, a payment
+// that FAILED.
 //
-// It returns ErrCurrencyUnknown, ErrIdempotencyKeyReused, ErrCustomerNotFound, ErrCustomerInactive, ErrUpstreamUnavailable,
-// ErrInFlight, ErrProcessorUnavailable, ledger.ErrBalanceOverflow, and the errors of the store; then no money has moved, unless the
-// error says that it is not known.
+// It returns ErrCurrencyUnknown, ErrIdempotencyKeyReused, ErrCustomerNotFound, ErrCustomerInactive,
+// ErrUpstreamUnavailable, ErrInFlight, ErrProcessorUnavailable, ledger.ErrBalanceOverflow, and the errors of the
+// store; then no money has moved, unless the error says that it is not known.
 func (s *Service) Charge(ctx context.Context, caller, key string, c Charge) (Outcome, error) {
 	currency, err := ParseCurrency(c.Currency)
 	if err != nil {
@@ -55,8 +56,8 @@ func (s *Service) Charge(ctx context.Context, caller, key string, c Charge) (Out
 	}
 	claim := Claim{Key{caller, methodCharge, key}, c.digest()}
 	if err := s.mayPay(ctx, c.Customer); err != nil {
-		// The key comes before the customer: a charge that was made stays made when its customer is locked or nobody can say who
-		// that is.
+		// The key comes before the customer: a charge that was made stays made when its customer is locked or nobody can say
+		// who that is.
 		return s.first(ctx, claim, err)
 	}
 	p := Payment{
@@ -138,8 +139,8 @@ func (s *Service) pay(w *Work, p Payment, op Operation) (Payment, error) {
 	return w.Put(p, TransactionCharged, p.Amount), nil
 }
 
-// beginCharge makes the payment that a remote processor is about to be asked for. It holds the amount, so that what is approved
-// can be written down; where that cannot be held, nobody is asked.
+// beginCharge makes the payment that a remote processor is about to be asked for. It holds the amount, so that what is
+// approved can be written down; where that cannot be held, nobody is asked.
 func (s *Service) beginCharge(w *Work, p Payment) (Payment, error) {
 	err := s.hold(w, &p)
 	if errors.Is(err, ledger.ErrOverdrawn) {
@@ -197,8 +198,8 @@ func legs(w *Work, p *Payment, amount int64) []ledger.Leg {
 
 func note(w *Work, p *Payment) ledger.Note { return ledger.Note{Reference: string(p.ID), At: w.Now()} }
 
-// operationKey returns the key by which a processor knows the operation of a claim: the same for ever, and nothing that tells of
-// the caller.
+// operationKey returns the key by which a processor knows the operation of a claim: the same for ever, and nothing
+// that tells of the caller.
 func operationKey(k Key) string {
 	h := sha256.New()
 	for _, text := range []string{"payments.v1/operation", k.Caller, k.Method, k.Key} {
@@ -207,8 +208,8 @@ func operationKey(k Key) string {
 	return hex.EncodeToString(h.Sum(nil)[:16])
 }
 
-// digest returns the SHA-256 of the content in one fixed form: the fields in this order, each with its length before it,
-// metadata sorted by key. It is kept for as long as keys are, so its form never changes.
+// digest returns the SHA-256 of the content in one fixed form: the fields in this order, each with its length before
+// it, metadata sorted by key. It is kept for as long as keys are, so its form never changes.
 func (c Charge) digest() Digest {
 	h := sha256.New()
 	writeText(h, "payments.v1/charge")

@@ -12,8 +12,8 @@ func ParseCurrency(code string) (Currency, error) {
 	return Currency(code), nil
 }
 
-// Exponent returns how many decimals the minor unit stands for: 2 for USD (cents), 0 for JPY (whole yen), 3 for KWD. For a
-// currency that ParseCurrency did not make it is 0.
+// Exponent returns how many decimals the minor unit stands for: 2 for USD (cents), 0 for JPY (whole yen), 3 for KWD.
+// For a currency that ParseCurrency did not make it is 0.
 func (c Currency) Exponent() int {
 	n, _ := exponent(c)
 	return n

@@ -54,8 +54,8 @@ type Payment struct {
 	Amount   int64 // what was asked for, above zero
 	Currency Currency
 	State    State
-	// Captured is what was captured, Refunded what of that was given back, Capturable what may still be captured: it is held on
-	// the customer's account.
+	// Captured is what was captured, Refunded what of that was given back, Capturable what may still be captured: it is
+	// held on the customer's account.
 	Captured, Refunded, Capturable int64
 	// Hold is the pending transfer that holds what may be captured; zero where nothing was ever held.
 	Hold int64

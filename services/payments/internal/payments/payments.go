@@ -1,9 +1,10 @@
-// Package payments is what is true about money here: a customer is charged once for each key, every payment stands on two
-// entries that sum to zero, and a balance never leaves the range of an int64.
+// Package payments is what is true about payments: a customer is charged once for each key, every change of a payment
+// is a transfer of the ledger, and no more is captured than was authorized nor given back than was captured.
 //
-// What is promised: Charge answers a repetition with the first result, also while the customer is locked or the
-// customer directory is down. What is not: a charge that ended with an error has left nothing behind, so the same key
-// may be used for it again.
+// What is promised: a repetition is answered with the first result, also while the customer is locked or the customer
+// directory is down. A request that ended with an error has left nothing behind, and its key can be used again, unless
+// the error says that it is not known what became of it: ErrProcessorUnavailable, ErrInFlight, and what the store says
+// of an unknown outcome. The same key tells then.
 //
 // The package does not know how it is reached or where payments are kept: see Store and Customers for what it needs.
 package payments
@@ -38,8 +39,8 @@ type Customer struct {
 	Role   Role
 }
 
-// Role is what a customer is. Only those whose role is known here are charged: a role that auth learns later may be one of
-// somebody who does not pay.
+// Role is what a customer is. Only those whose role is known here are charged: a role that auth learns later may be
+// one of somebody who does not pay.
 type Role string
 
 // The roles.
@@ -142,8 +143,8 @@ func (s *Service) List(ctx context.Context, query Query) (Page, error) {
 	return Page{Payments: found}, nil
 }
 
-// Watch begins to follow the transactions of one customer, or of all where customer is empty: whether the caller may ask
-// for that was decided before. See Store for the tokens and the errors.
+// Watch begins to follow the transactions of one customer, or of all where customer is empty: whether the caller may
+// ask for that was decided before. See Store for the tokens and the errors.
 func (s *Service) Watch(ctx context.Context, customer CustomerID, token string) (Feed, error) {
 	return s.store.Watch(ctx, customer, token)
 }
@@ -160,22 +161,22 @@ var (
 	// ErrCustomerInactive: the customer may not act. Metadata: customer_id.
 	ErrCustomerInactive = fault.New(fault.FailedPrecondition, "CUSTOMER_INACTIVE",
 		"the customer is locked or deactivated")
-	// ErrIdempotencyKeyReused: the key was used for a charge with other content.
+	// ErrIdempotencyKeyReused: the key was used for a request with other content.
 	ErrIdempotencyKeyReused = fault.New(fault.FailedPrecondition, "IDEMPOTENCY_KEY_REUSED",
-		"the idempotency key was used for another charge")
+		"the idempotency key was used for another request")
 	// ErrCurrencyUnknown: the currency is not an active ISO 4217 code with a minor unit. It has a violation on currency.
 	ErrCurrencyUnknown = fault.New(fault.InvalidArgument, "CURRENCY_UNKNOWN", "unknown currency").
 				WithViolation("currency", "currency.iso4217", "must be an active ISO 4217 code with a minor unit")
 	// ErrFilterInvalid: the filter of a list cannot be read. It has a violation on filter that says where.
 	ErrFilterInvalid = fault.New(fault.InvalidArgument, "FILTER_INVALID", "the filter is not valid")
 	// ErrInFlight: a command with the same key, or a change of the same payment, is at work.
-	ErrInFlight = fault.New(fault.Aborted, "IDEMPOTENCY_KEY_IN_FLIGHT", "a request with the same key is at work").
+	ErrInFlight = fault.New(fault.Aborted, "IDEMPOTENCY_KEY_IN_FLIGHT", "a request with the same key, or for the same payment, is at work").
 			WithRetryAfter(200 * time.Millisecond)
 	// ErrProcessorUnavailable: the processor has not said what became of the request.
 	ErrProcessorUnavailable = fault.New(fault.Unavailable, "PROCESSOR_UNAVAILABLE",
 		"the processor has not said what became of it: repeat the request with the same key")
 	// ErrOverloaded: too many commands wait to be written.
-	ErrOverloaded = fault.New(fault.ResourceExhausted, "OVERLOADED", "too many charges wait to be written").
+	ErrOverloaded = fault.New(fault.ResourceExhausted, "OVERLOADED", "too many requests wait to be written").
 			WithDomain(PolicyDomain).WithRetryAfter(100 * time.Millisecond)
 	// ErrUpstreamUnavailable: the customer directory does not answer. Metadata: upstream.
 	ErrUpstreamUnavailable = fault.New(fault.Unavailable, "UPSTREAM_UNAVAILABLE",

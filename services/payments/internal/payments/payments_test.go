@@ -477,7 +477,7 @@ func TestOperationsOfOneTransferHappenAllOrNone(t *testing.T) {
 	bad.Legs[1].Amount = 2
 	_, err := w.Transfer(t.Context(), "service:bank", "t", []payments.TransferOperation{move(3), bad}, nil)
 	f, _ := fault.As(err)
-	if !errors.Is(err, ledger.ErrUnbalanced) || f.Violations()[0].Field != "operations[1]" {
+	if !errors.Is(err, ledger.ErrUnbalanced) || f.Violations()[0].Field != "operations[1].move" {
 		t.Errorf("got %v, %v", err, f.Violations())
 	}
 	if has, _ := w.balance(t, a.Key); has != 0 {

@@ -21,8 +21,8 @@ type Operation struct {
 	Key     string
 	Kind    OperationKind
 	Payment ID
-	// Token is what the money is taken from, empty for what the customer has on file. It is a secret: it is kept only until the
-	// outcome is known.
+	// Token is what the money is taken from, empty for what the customer has on file. It is a secret: it is kept only
+	// until the outcome is known.
 	Token    string
 	Amount   int64
 	Currency Currency

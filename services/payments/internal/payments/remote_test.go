@@ -12,8 +12,8 @@ import (
 	"github.com/concordat-dev/concordat/services/payments/internal/payments"
 )
 
-// What a processor was asked for and has not answered is asked again with the same key, and whoever comes with the key of the
-// caller is told to wait until then, and gets what came of it.
+// What a processor was asked for and has not answered is asked again with the same key, and whoever comes with the key
+// of the caller is told to wait until then, and gets what came of it.
 func TestWhatAProcessorDidNotAnswerIsAskedAgain(t *testing.T) {
 	t.Parallel()
 	unreachable := errors.New("unreachable")

@@ -14,17 +14,17 @@ import (
 //
 // Beside what each method says, the methods return the error of ctx, and faults of the storage itself.
 type Store interface {
-	// Do runs a command, once for its claim: claim, payments, transfers, balances and events are written in one transaction, all or
-	// nothing, and are on the disk when it returns. Commands that wait at the same time are written together; they wait in a
-	// queue of bounded length, in their order.
+	// Do runs a command, once for its claim: claim, payments, transfers, balances and events are written in one
+	// transaction, all or nothing, and are on the disk when it returns. Commands that wait at the same time are written
+	// together; they wait in a queue of bounded length, in their order.
 	//
 	// It returns the errors of Work.Do; ErrOverloaded when the queue is full; the error of ctx where ctx ended before the
-	// command's batch began to be written. Then nothing was written. Where ctx ends while it is being written, and where the storage
-	// fails to say whether it was, the error is sqldb.ErrOutcomeUnknown: the same claim tells later.
+	// command's batch began to be written. Then nothing was written. Where ctx ends while it is being written, and where
+	// the storage fails to say whether it was, the error is sqldb.ErrOutcomeUnknown: the same claim tells later.
 	Do(ctx context.Context, c Command) (Outcome, error)
 
-	// Lookup returns the outcome of the claim, and whether there is one. It returns ErrIdempotencyKeyReused if the key was used
-	// for other content, and ErrInFlight if its outcome is not known yet.
+	// Lookup returns the outcome of the claim, and whether there is one. It returns ErrIdempotencyKeyReused if the key
+	// was used for other content, and ErrInFlight if its outcome is not known yet.
 	Lookup(ctx context.Context, claim Claim) (Outcome, bool, error)
 
 	// Payment returns a payment. It returns ErrPaymentNotFound if there is none.
@@ -35,11 +35,11 @@ type Store interface {
 	// Account returns an account, with the balances of the moment at where that is not zero: what was written until then
 	// counts. It returns ledger.ErrAccountNotFound if there is none, or was none then.
 	Account(ctx context.Context, id ledger.AccountID, at time.Time) (ledger.Account, error)
-	// Accounts returns up to limit accounts whose number is above after, in the order of their numbers: those of one owner, or all
-	// where owner is empty.
+	// Accounts returns up to limit accounts whose number is above after, in the order of their numbers: those of one
+	// owner, or all where owner is empty.
 	Accounts(ctx context.Context, owner string, after int64, limit int) ([]ledger.Account, error)
-	// Entries returns up to limit entries of an account, newest first, of transfers whose number is below before, zero meaning
-	// from the newest. Of an account that is not there it returns none.
+	// Entries returns up to limit entries of an account, newest first, of transfers whose number is below before, zero
+	// meaning from the newest. Of an account that is not there it returns none.
 	Entries(ctx context.Context, id ledger.AccountID, before int64, limit int) ([]AccountEntry, error)
 	// Transfer returns a transfer, with the ids of the accounts of its legs by their numbers. It returns
 	// ledger.ErrTransferNotFound.
@@ -51,7 +51,8 @@ type Store interface {
 	// Verify proves the books from one snapshot: see Proof. It reads everything.
 	Verify(ctx context.Context) (Proof, error)
 
-	// Expired returns up to limit pending transfers of which something is left and whose time is over at now, the oldest first.
+	// Expired returns up to limit pending transfers of which something is left and whose time is over at now, the oldest
+	// first.
 	Expired(ctx context.Context, now time.Time, limit int) ([]ledger.Outstanding, error)
 	// Intents returns up to limit intents without an outcome that were written down before t, the oldest first.
 	Intents(ctx context.Context, before time.Time, limit int) ([]Intent, error)
@@ -82,8 +83,8 @@ type Query struct {
 	Customer CustomerID
 	// Where are conditions that all have to be true.
 	Where []Condition
-	// Before is the number of the last payment of the page before: only payments with a lower number are listed. Zero means the
-	// first page.
+	// Before is the number of the last payment of the page before: only payments with a lower number are listed. Zero
+	// means the first page.
 	Before int64
 	// Limit is the most payments to return. Zero means DefaultPageSize; more than MaxPageSize means MaxPageSize.
 	Limit int
@@ -143,20 +144,21 @@ type TrialBalance struct {
 	Head ledger.Head       // the end of the ledger that they are of
 }
 
-// TrialBalanceRow has the sums of one currency, as decimal numbers because they may pass an int64: Credit of the balances above
-// zero, Debit of those below, without its sign. In whole books they are equal.
+// TrialBalanceRow has the sums of one currency, as decimal numbers because they may pass an int64: Credit of the
+// balances above zero, Debit of those below, without its sign. In whole books they are equal.
 type TrialBalanceRow struct {
 	Currency      string
 	Credit, Debit string
 	Accounts      int64
 }
 
-// Proof is what was found in the books. Sound books have no findings. What is proven: the transfers are numbered without a gap and
-// each has the hash that follows from the one before; the entries of each sum to zero in each currency; the balance of an
-// account and what it holds are the sums of its entries, and each entry says what they were right after; what pending transfers
-// hold is what is left of them; a payment's amounts are those of its transfers, its state follows from them, and it was
-// made with a key that is kept or is older than keys are; every change of a payment has its event, as far as events are kept,
-// and every event its payment.
+// Proof is what was found in the books. Sound books have no findings. What is proven: the transfers are numbered
+// without a gap and each has the hash that follows from the one before; the entries of each sum to zero in each
+// currency; the balance of an account and what it holds are the sums of its entries, and each entry says what they
+// were right after; what pending transfers hold is what is left of them; a payment's amounts are those of its
+// transfers, its state follows from them, and it is busy where a processor is being asked and nowhere else; every key
+// that is kept has its payment; every change of a payment has its event, unless events have been trimmed, and every
+// event its payment.
 type Proof struct {
 	Findings  []Finding
 	Transfers int64 // how many were read

@@ -18,8 +18,8 @@ const (
 	processorTimeout = 10 * time.Second
 )
 
-// Release releases the pending transfers, of payments and of others, whose time is over, and says how many it has released. It
-// goes on where one cannot be released, and returns why.
+// Release releases the pending transfers, of payments and of others, whose time is over, and says how many it has
+// released. It goes on where one cannot be released, and returns why.
 func (s *Service) Release(ctx context.Context) (released int, err error) {
 	over, err := s.store.Expired(ctx, s.clock.Now(), tendBatch)
 	if err != nil {
@@ -64,8 +64,8 @@ func (s *Service) expire(t ledger.Outstanding) Command {
 	}}
 }
 
-// Recover asks the processor again about intents whose outcome nobody has written down, such as those of a process that has
-// died, and says how many it has resolved. It goes on where one cannot be resolved, and returns why.
+// Recover asks the processor again about intents whose outcome nobody has written down, such as those of a process
+// that has died, and says how many it has resolved. It goes on where one cannot be resolved, and returns why.
 func (s *Service) Recover(ctx context.Context) (resolved int, err error) {
 	open, err := s.store.Intents(ctx, s.clock.Now().Add(-intentPatience), tendBatch)
 	if err != nil {
@@ -96,8 +96,8 @@ func (s *Service) askAgain(ctx context.Context, intent Intent) error {
 	return err
 }
 
-// Forget removes a part of the claims that are older than age, and says how many it has removed: zero means that there are no
-// more.
+// Forget removes a part of the claims that are older than age, and says how many it has removed: zero means that there
+// are no more.
 func (s *Service) Forget(ctx context.Context, age time.Duration) (int, error) {
 	return s.store.Forget(ctx, s.clock.Now().Add(-age), 1000)
 }

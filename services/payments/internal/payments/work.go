@@ -13,8 +13,8 @@ import (
 // Digest is what binds a key to the content that it was used for.
 type Digest [sha256.Size]byte
 
-// Key is what makes a repeated call the same call. The zero Key stands for none: such a command is no caller's, and is judged
-// by the state that it finds.
+// Key is what makes a repeated call the same call. The zero Key stands for none: such a command is no caller's, and is
+// judged by the state that it finds.
 type Key struct {
 	Caller string // whose key it is; equal keys of different callers have nothing to do with each other
 	Method string // the kind of call
@@ -32,15 +32,15 @@ type Outcome struct {
 	Payment   Payment           // as it was right after
 	Account   ledger.Account    // as it was opened
 	Transfers []ledger.Transfer // as they were written
-	// Open says that a processor has been asked and has not answered: the outcome is not known yet, and the key is in flight
-	// until a command with Resolves says what it is.
+	// Open says that a processor has been asked and has not answered: the outcome is not known yet, and the key is in
+	// flight until a command with Resolves says what it is.
 	Open *Intent
 	// Replayed says that it is the outcome of an earlier command with the same key. It is not kept.
 	Replayed bool
 }
 
-// Intent is what a processor was asked for. It is written down before the processor is asked, so that after a crash it can be
-// asked again with the same key.
+// Intent is what a processor was asked for. It is written down before the processor is asked, so that after a crash it
+// can be asked again with the same key.
 type Intent struct {
 	Claim     Claim
 	Operation Operation
@@ -62,15 +62,16 @@ type Needs struct {
 	Transfers []int64            // transfers to post, void or reverse, with the accounts of their legs
 }
 
-// Command is one change. A store makes those that wait at the same time in one transaction, one after another: what one has
-// done the next one sees, and one that is refused leaves nothing behind and bothers nobody.
+// Command is one change. A store makes those that wait at the same time in one transaction, one after another: what
+// one has done the next one sees, and one that is refused leaves nothing behind and bothers nobody.
 type Command struct {
 	Claim Claim
 	Needs Needs
 	// Resolves says that the command brings the outcome of a claim that is in flight.
 	Resolves bool
-	// Run decides, and makes its changes in the work. It asks for nothing else but the work and what it was given, because it may
-	// be called again on another work, when an attempt to write has failed. An error of it is that of the command.
+	// Run decides, and makes its changes in the work. It asks for nothing else but the work and what it was given,
+	// because it may be called again on another work, when an attempt to write has failed. An error of it is that of the
+	// command.
 	Run func(w *Work) (Outcome, error)
 }
 
@@ -136,8 +137,8 @@ func NewWork(l Loaded, now time.Time, newID func() string) *Work {
 	return w
 }
 
-// Do runs a command. It returns the first outcome where the claim was made before, also in this work, and what is wrong with
-// the claim or with the command, its panic included; then the work is as it was.
+// Do runs a command. It returns the first outcome where the claim was made before, also in this work, and what is
+// wrong with the claim or with the command, its panic included; then the work is as it was.
 func (w *Work) Do(c Command) (Outcome, error) {
 	claimed := c.Claim.Key != Key{}
 	kept := w.kept[c.Claim.Key]
@@ -165,7 +166,8 @@ func (w *Work) Do(c Command) (Outcome, error) {
 	return outcome, nil
 }
 
-// run runs a command, and takes back what it has done where it does not come through. A panic of it is an error of its own.
+// run runs a command, and takes back what it has done where it does not come through. A panic of it is an error of its
+// own.
 func (w *Work) run(c Command) (outcome Outcome, err error) {
 	mark, told, made, changed := w.Book.Mark(), len(w.told), len(w.made), len(w.changed)
 	payments, through := w.head.Payments, false
@@ -217,8 +219,8 @@ func (w *Work) Payment(id ID) (Payment, error) {
 	return *p, nil
 }
 
-// Put makes a payment, or changes the one with its id, and tells of it. It stamps UpdatedAt, and CreatedAt and Number of a new
-// one, and returns what it wrote.
+// Put makes a payment, or changes the one with its id, and tells of it. It stamps UpdatedAt, and CreatedAt and Number
+// of a new one, and returns what it wrote.
 func (w *Work) Put(p Payment, what TransactionType, amount int64) Payment {
 	p.UpdatedAt = w.now
 	before := w.payments[p.ID]

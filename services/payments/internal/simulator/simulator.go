@@ -1,5 +1,6 @@
-// Package simulator is a processor that moves no money: what becomes of a payment is said by its token. Some tokens it answers in
-// the process, as a wallet of one's own would; others behave as a processor behind a network does, at its worst.
+// Package simulator is a processor that moves no money: what becomes of a payment is said by its token. Some tokens it
+// answers in the process, as a wallet of one's own would; others behave as a processor behind a network does, at its
+// worst.
 package simulator
 
 import (
@@ -12,8 +13,8 @@ import (
 	"github.com/concordat-dev/concordat/services/payments/internal/payments"
 )
 
-// The tokens that are answered at once. The empty token, for what the customer has on file, is approved. Any other token is
-// declined with payments.InvalidToken.
+// The tokens that are answered at once. The empty token, for what the customer has on file, is approved. Any other
+// token is declined with payments.InvalidToken.
 const (
 	OK                = "tok_ok"
 	Declined          = "tok_declined"

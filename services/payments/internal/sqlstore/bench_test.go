@@ -26,12 +26,13 @@ const (
 	benchMerchants = 1_000
 )
 
-// benchURL names the variable with the URL of a database of PostgreSQL, for a server that keeps what it commits: that of the tests does
-// not. Without it that one is used.
+// benchURL names the variable with the URL of a database of PostgreSQL, for a server that keeps what it commits: that
+// of the tests does not. Without it that one is used.
 const benchURL = "CONCORDAT_BENCH_DATABASE_URL"
 
-// BenchmarkCharges charges customers whose accounts have limits, by so many callers at once, a tenth of them with a key that was used
-// just before. It reports charges a second and the 99th percentile of the time of one. `go run ./proof payments` runs it beside pgbench.
+// BenchmarkCharges charges customers whose accounts have limits, by so many callers at once, a tenth of them with a
+// key that was used just before. It reports charges a second and the 99th percentile of the time of one. `go run
+// ./proof payments` runs it beside pgbench.
 func BenchmarkCharges(b *testing.B) {
 	for _, c := range []struct {
 		engine    sqldb.Engine

@@ -8,8 +8,9 @@ import (
 // maxCached is how many accounts are remembered: about 30 MiB of them.
 const maxCached = 100_000
 
-// cache remembers accounts as they were when the ledger was last changed from here. Whoever changes an account moves the version of
-// the head on, so what it has is true where the version is. It is for the writer alone.
+// cache remembers accounts as they were when the ledger was last changed from here. Whoever changes an account moves
+// the version of the head on, so what it has is true where the version is. Metadata is not in it: nothing is decided
+// by that, and an erasure, which moves no version, must not leave it in memory. It is for the writer alone.
 type cache struct {
 	version  int64
 	accounts map[ledger.Key]ledger.Account
@@ -32,11 +33,14 @@ func (c *cache) committed(l *payments.Loaded, changes *payments.Changes) {
 		c.accounts = make(map[ledger.Key]ledger.Account)
 	}
 	for _, a := range l.Accounts {
+		a.Metadata = nil
 		c.accounts[a.Key] = a
 	}
 	for _, moved := range [][]*ledger.Account{changes.Ledger.Opened, changes.Ledger.Moved} {
 		for _, a := range moved {
-			c.accounts[a.Key] = *a
+			account := *a
+			account.Metadata = nil
+			c.accounts[a.Key] = account
 		}
 	}
 	c.version = changes.Head.Version

@@ -14,9 +14,9 @@ import (
 // erasurePage is how many customers are asked about at once.
 const erasurePage = 100
 
-// Erasures returns a consumer that erases the customers that source tells of. Where it has missed what source has told, it goes
-// through all customers of whom anything personal is kept: gone returns which of some were erased. report is told of what it goes
-// on after.
+// Erasures returns a consumer that erases the customers that source tells of. Where it has missed what source has
+// told, it goes through all customers that there are: gone returns which of some were erased. report is told of what
+// it goes on after.
 func (s *Store) Erasures(
 	source eventlog.Source[payments.CustomerID], gone func(context.Context, []payments.CustomerID) ([]payments.CustomerID, error),
 	random io.Reader, report func(error),
@@ -28,7 +28,7 @@ func (s *Store) Erasures(
 		},
 		Rebuild: func(ctx context.Context) error {
 			for after := payments.CustomerID(""); ; {
-				page, err := s.remembered(ctx, after)
+				page, err := s.customers(ctx, after)
 				if err != nil || len(page) == 0 {
 					return err
 				}
@@ -47,8 +47,9 @@ func (s *Store) Erasures(
 	})
 }
 
-// remembered returns the customers after one of whom anything personal is kept, in the order of their ids.
-func (s *Store) remembered(ctx context.Context, after payments.CustomerID) (page []payments.CustomerID, err error) {
+// customers returns up to erasurePage customers after one, in the order of their ids: who has a payment or an account.
+// Each half is read by an index in its order, so that all pages together read each of its entries once.
+func (s *Store) customers(ctx context.Context, after payments.CustomerID) (page []payments.CustomerID, err error) {
 	err = s.db.ReadOne(ctx, func(q sqldb.Querier) error {
 		page = nil
 		return rows(ctx, q, func(row scanner) error {
@@ -56,19 +57,28 @@ func (s *Store) remembered(ctx context.Context, after payments.CustomerID) (page
 			err := row.Scan(&id)
 			page = append(page, id)
 			return err
-		}, `SELECT id FROM (SELECT customer_id AS id FROM payments WHERE metadata IS NOT NULL
-			UNION SELECT owner FROM accounts WHERE metadata IS NOT NULL AND kind = 'CUSTOMER') c
-			WHERE id > $1 ORDER BY id LIMIT $2`, string(after), erasurePage)
+		}, `SELECT id FROM (SELECT DISTINCT customer_id AS id FROM payments WHERE customer_id > $1 ORDER BY customer_id LIMIT $2) p
+			UNION SELECT id FROM (SELECT DISTINCT owner AS id FROM accounts WHERE owner > $1 AND kind = 'CUSTOMER' ORDER BY owner LIMIT $2) a
+			ORDER BY id LIMIT $2`, string(after), erasurePage)
 	})
 	return page, err
 }
 
-// erase removes what a customer's payments and accounts have of personal data: the metadata that callers wrote on them, also of
-// the events that are kept. The books stay. All of it is in the transaction.
+// erase removes what the service has of a customer's personal data: the metadata that callers wrote on payments, on
+// accounts, on transfers that changed these accounts or held what came to them, and of the events that are kept. The
+// books stay. All of it is in the transaction.
 func (s *Store) erase(ctx context.Context, tx *sqldb.Tx, customer payments.CustomerID) error {
+	// A batch under way may have read a payment, and would write an event with what is erased here.
+	if _, err := readHead(ctx, tx, tx.Engine().ForUpdate()); err != nil {
+		return fmt.Errorf("erase customer: %w", err)
+	}
 	for _, statement := range []string{
 		`UPDATE payments SET metadata = NULL WHERE customer_id = $1 AND metadata IS NOT NULL`,
 		`UPDATE accounts SET metadata = NULL WHERE owner = $1 AND metadata IS NOT NULL`,
+		`UPDATE transfers SET metadata = NULL WHERE metadata IS NOT NULL AND number IN (
+			SELECT e.transfer FROM accounts a JOIN entries e ON e.account = a.number WHERE a.owner = $1
+			UNION SELECT t.of FROM accounts a JOIN entries e ON e.account = a.number JOIN transfers t ON t.number = e.transfer
+			WHERE a.owner = $1 AND t.of <> 0)`,
 	} {
 		if _, err := tx.ExecContext(ctx, statement, string(customer)); err != nil {
 			return fmt.Errorf("erase customer: %w", err)

@@ -60,8 +60,8 @@ func readHead(ctx context.Context, q sqldb.Querier, lock string) (h payments.Hea
 	return h, nil
 }
 
-// list is values that rows are looked for by, as an argument and as what stands for it in a statement: a table r with a column
-// v. It is the same text however many there are.
+// list is values that rows are looked for by, as an argument and as what stands for it in a statement: a table r with
+// a column v. It is the same text however many there are.
 func list[T any](engine sqldb.Engine, kind kind, values []T) (from string, arg any, err error) {
 	if engine == sqldb.PostgreSQL {
 		return "unnest($1::" + string(kind) + "[]) AS r (v)", values, nil
@@ -232,8 +232,8 @@ func (l *loader) payments(commands []payments.Command) error {
 		})
 }
 
-// transfers reads the transfers that the commands settle or reverse, those that hold the money of their payments, and the
-// accounts of their legs.
+// transfers reads the transfers that the commands settle or reverse, those that hold the money of their payments, and
+// the accounts of their legs.
 func (l *loader) transfers(commands []payments.Command) error {
 	seen := make(map[int64]bool)
 	var numbers []int64

@@ -147,8 +147,9 @@ func (s *Store) Account(ctx context.Context, id ledger.AccountID, at time.Time) 
 	return a, nil
 }
 
-// balanceAt returns what an account had and held at a moment: what its last entry until then says. Times grow with the numbers of
-// transfers, but for clocks that are set back; then the last entry counts that is before the first one after the moment.
+// balanceAt returns what an account had and held at a moment: what its last entry until then says. Times grow with the
+// numbers of transfers, but for clocks that are set back; then the last entry counts that is before the first one
+// after the moment.
 func balanceAt(ctx context.Context, q sqldb.Querier, account int64, at time.Time) (balance, held int64, err error) {
 	var last sql.NullInt64
 	if err := q.QueryRowContext(ctx, `SELECT max(number) FROM transfers`).Scan(&last); err != nil {
@@ -303,8 +304,8 @@ func (s *Store) TrialBalance(ctx context.Context) (b payments.TrialBalance, err 
 	return b, nil
 }
 
-// trialBalance sums what is above 10^9 of each balance and what is below for themselves: a sum of balances may pass an int64, and
-// SQLite has no greater numbers.
+// trialBalance sums what is above 10^9 of each balance and what is below for themselves: a sum of balances may pass an
+// int64, and SQLite has no greater numbers.
 const trialBalance = `SELECT currency, count(*),
 	CAST(sum(CASE WHEN balance > 0 THEN balance / 1000000000 ELSE 0 END) AS BIGINT),
 	CAST(sum(CASE WHEN balance > 0 THEN balance % 1000000000 ELSE 0 END) AS BIGINT),

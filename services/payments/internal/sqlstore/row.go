@@ -103,8 +103,8 @@ func scanTransfer(row scanner, more ...any) (ledger.Transfer, error) {
 	return t, nil
 }
 
-// encodeContent returns legs and entries in the form in which they are kept: signed varints, the number of legs and entries first,
-// then account and amount of each leg, then all five numbers of each entry.
+// encodeContent returns legs and entries in the form in which they are kept: signed varints, the number of legs and
+// entries first, then account and amount of each leg, then all five numbers of each entry.
 func encodeContent(t *ledger.Transfer) []byte {
 	b := make([]byte, 0, 16*(len(t.Legs)+2*len(t.Entries)))
 	b = binary.AppendVarint(b, int64(len(t.Legs)))
@@ -154,7 +154,8 @@ func decodeContent(b []byte) ([]ledger.Leg, []ledger.Entry, error) {
 	return l, e, nil
 }
 
-// keyID returns the id under which a key is kept: the first half of a SHA-256 over its parts, each with its length before it.
+// keyID returns the id under which a key is kept: the first half of a SHA-256 over its parts, each with its length
+// before it.
 func keyID(k payments.Key) []byte {
 	b := make([]byte, 0, len(k.Caller)+len(k.Method)+len(k.Key)+12)
 	for _, part := range [...]string{k.Caller, k.Method, k.Key} {
@@ -165,7 +166,8 @@ func keyID(k payments.Key) []byte {
 	return sum[:16]
 }
 
-// outcome is what is kept of an outcome: what of it can change later, and where the rest is. Fields are added, never renamed.
+// outcome is what is kept of an outcome: what of it can change later, and where the rest is. Fields are added, never
+// renamed.
 type outcome struct {
 	State      payments.State   `json:"state,omitempty"`
 	Captured   int64            `json:"captured,omitempty"`

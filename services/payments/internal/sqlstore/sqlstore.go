@@ -1,10 +1,11 @@
-// Package sqlstore keeps payments in the database of the service: SQLite in the data directory, or PostgreSQL, where writes
-// take turns as they do on SQLite.
+// Package sqlstore keeps payments in the database of the service: SQLite in the data directory, or PostgreSQL.
+// Commands that wait at the same time are written by one transaction, and the transactions of all processes take
+// turns, by a lock on the head of the ledger.
 //
-// What is promised: a payment, its two entries, the balances, the key that it was claimed with and its event are
-// committed together, and are on the disk when Capture returns nil. Which call makes a payment is decided by the primary
-// key of idempotency_keys and by nothing that was read before. Entries cannot be changed or removed: the database refuses
-// it.
+// What is promised: the payments, transfers, balances, keys and events of a command are committed together, and are on
+// the disk when Do returns nil. What a command decides by was read under the lock, so it is true when it is written;
+// the constraints of the schema say so once more. A transfer cannot be changed or removed, but for its metadata: the
+// database refuses it.
 package sqlstore
 
 import (
@@ -32,8 +33,8 @@ const pageKeySize = 32
 //go:embed migrations
 var migrations embed.FS
 
-// Options say which store to open. All fields are required, except that URL and Dir stand for each other and Connections and
-// Retention may be zero.
+// Options say which store to open. All fields are required, except that URL and Dir stand for each other and
+// Connections and Retention may be zero.
 type Options struct {
 	// URL is that of a PostgreSQL database. Empty means SQLite in Dir.
 	URL sqldb.URL
@@ -142,12 +143,14 @@ func (s *Store) Run(ctx context.Context) error { return s.log.Run(ctx) }
 // Healthy returns an error when the store cannot be read or written.
 func (s *Store) Healthy(ctx context.Context) error { return s.db.Healthy(ctx) }
 
-// Metrics returns what tells Prometheus of the connections to the database, of the event log, and of how commands are gathered.
+// Metrics returns what tells Prometheus of the connections to the database, of the event log, and of how commands are
+// gathered.
 func (s *Store) Metrics() []prometheus.Collector {
 	return append(s.metrics.collectors(), s.db.Metrics(), s.log.Metrics())
 }
 
-// Close writes the commands that wait, waits for the calls under way, and closes the store. End Run first. Closing twice is allowed.
+// Close writes the commands that wait, waits for the calls under way, and closes the store. End Run first. Closing
+// twice is allowed.
 func (s *Store) Close() error {
 	s.writer.close()
 	return s.db.Close()

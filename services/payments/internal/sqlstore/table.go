@@ -42,8 +42,8 @@ type change struct {
 	rows    [][]any
 }
 
-// rowsAtOnce is how many rows one statement writes on SQLite. Fewer are written one by one, so that there are two statements for
-// each kind of change, which stay prepared.
+// rowsAtOnce is how many rows one statement writes on SQLite. Fewer are written one by one, so that there are two
+// statements for each kind of change, which stay prepared.
 const rowsAtOnce = 16
 
 // write writes all changes, with the head as the last.

@@ -58,8 +58,8 @@ func (s *Store) announce(ctx context.Context, tx *sqldb.Tx, told []payments.Tran
 	return s.log.Append(ctx, tx, events...)
 }
 
-// Watch begins to follow the transactions of one customer, or of all where customer is empty: after the resume token, or
-// from now on where that is empty. A token is good for the same customer only. The subscription must be closed.
+// Watch begins to follow the transactions of one customer, or of all where customer is empty: after the resume token,
+// or from now on where that is empty. A token is good for the same customer only. The subscription must be closed.
 //
 // It returns eventlog.ErrBadToken, eventlog.ErrTooOld or eventlog.ErrStopped.
 func (s *Store) Watch(ctx context.Context, customer payments.CustomerID, token string) (payments.Feed, error) {

@@ -89,8 +89,8 @@ func openEngine(t *testing.T, engine sqldb.Engine) *Store {
 	return openDir(t, t.TempDir())
 }
 
-// books returns a store with six transfers of four payments: one charged and given back in part, one held and captured in part, one
-// declined, and one held.
+// books returns a store with six transfers of four payments: one charged and given back in part, one held and captured
+// in part, one declined, and one held.
 func books(t *testing.T, engine sqldb.Engine) *Store {
 	t.Helper()
 	s := openEngine(t, engine)
@@ -194,7 +194,8 @@ func TestVerifyAsksForNoEventsThatWereTrimmed(t *testing.T) {
 	}
 }
 
-// What a customer's payments carry that is personal goes, also from the events; the books, and the keys with their outcomes, stay.
+// What a customer's payments carry that is personal goes, also from the events; the books, and the keys with their
+// outcomes, stay.
 func TestAnErasureLeavesTheBooks(t *testing.T) {
 	t.Parallel()
 	for _, engine := range []sqldb.Engine{sqldb.SQLite, sqldb.PostgreSQL} {
@@ -216,14 +217,61 @@ func TestAnErasureLeavesTheBooks(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if page, err := s.remembered(t.Context(), ""); err != nil || len(page) != 1 || page[0] != "c" {
-			t.Errorf("%s: remembered %v, %v", engine, page, err)
+		move := func(key string, from, to ledger.AccountID, hold bool) {
+			t.Helper()
+			_, err := s.Do(t.Context(), payments.Command{
+				Claim: payments.Claim{Key: payments.Key{Caller: "x", Method: "transfer", Key: key}},
+				Needs: payments.Needs{IDs: []ledger.AccountID{from, to}},
+				Run: func(w *payments.Work) (payments.Outcome, error) {
+					legs := []ledger.Leg{{Account: w.Book.AccountByID(from).Number, Amount: -5}, {Account: w.Book.AccountByID(to).Number, Amount: 5}}
+					note := ledger.Note{Metadata: map[string]string{"why": key}, At: w.Now()}
+					if !hold {
+						_, err := w.Book.Move(legs, note)
+						return payments.Outcome{}, err
+					}
+					held, err := w.Book.Hold(legs, time.Time{}, note)
+					if err == nil {
+						_, err = w.Book.Post(held.Number, 0, note)
+					}
+					return payments.Outcome{}, err
+				},
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		var others []ledger.AccountID
+		for _, name := range []string{"fees", "bank"} {
+			account := ledger.Key{Owner: name, Kind: ledger.General, Currency: "EUR"}
+			_, err := s.Do(t.Context(), payments.Command{
+				Claim: payments.Claim{Key: payments.Key{Caller: "x", Method: "open", Key: name}}, Needs: payments.Needs{Accounts: []ledger.Key{account}},
+				Run: func(w *payments.Work) (payments.Outcome, error) {
+					_, err := w.Book.Open(ledger.Account{ID: ledger.AccountID(name), Key: account, CreatedAt: w.Now()})
+					return payments.Outcome{}, err
+				},
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			others = append(others, ledger.AccountID(name))
+		}
+		move("personal", "a-c", others[0], false)    // 7
+		move("personal too", others[0], "a-c", true) // 8, 9
+		move("of another", "a-other", others[0], false)
+		move("of nobody", others[0], others[1], true)
+		if page, err := s.customers(t.Context(), ""); err != nil || len(page) != 1 || page[0] != "c" {
+			t.Errorf("%s: the customers are %v, %v", engine, page, err)
 		}
 		if err := s.db.Write(t.Context(), func(tx *sqldb.Tx) error { return s.erase(t.Context(), tx, "c") }); err != nil {
 			t.Fatal(err)
 		}
-		if page, err := s.remembered(t.Context(), ""); err != nil || len(page) != 0 {
-			t.Errorf("%s: remembered %v, %v", engine, page, err)
+		if page, err := s.customers(t.Context(), "c"); err != nil || len(page) != 0 {
+			t.Errorf("%s: the customers after the last are %v, %v", engine, page, err)
+		}
+		for number, want := range map[int64]string{7: "", 8: "", 9: "", 10: "of another", 11: "of nobody", 12: "of nobody"} {
+			if got, _, err := s.Transfer(t.Context(), number); err != nil || got.Metadata["why"] != want {
+				t.Errorf("%s: transfer %d says %v, %v", engine, number, got.Metadata, err)
+			}
 		}
 		all, err := s.Payments(t.Context(), payments.Query{Limit: 10})
 		if err != nil || len(all) != 4 {

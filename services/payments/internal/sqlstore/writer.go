@@ -32,8 +32,9 @@ type item struct {
 	err     error
 }
 
-// writer gathers the commands that wait while a batch is written, and writes them by the next one. There is no timer: a command
-// that comes alone is written alone, at once, and the busier it gets the more share a transaction, whose price is what limits.
+// writer gathers the commands that wait while a batch is written, and writes them by the next one. There is no timer:
+// a command that comes alone is written alone, at once, and the busier it gets the more share a transaction, whose
+// price is what limits.
 type writer struct {
 	store *Store
 	queue chan *item
@@ -133,8 +134,8 @@ func (w *writer) take(batch []*item, it *item) []*item {
 	return append(batch, it)
 }
 
-// writeAll writes a batch and answers all that are in it. Where it cannot be written for a reason that may lie in one command,
-// each half is tried for itself, so that in the end that one fails alone.
+// writeAll writes a batch and answers all that are in it. Where it cannot be written for a reason that may lie in one
+// command, each half is tried for itself, so that in the end that one fails alone.
 func (s *Store) writeAll(batch []*item) {
 	err := s.writeBatch(batch)
 	if err != nil && len(batch) > 1 && mayBeOne(err) {
@@ -151,15 +152,15 @@ func (s *Store) writeAll(batch []*item) {
 	}
 }
 
-// mayBeOne says whether an error of a batch may come from what one command writes: nothing is known of the storage that would
-// meet all of them.
+// mayBeOne says whether an error of a batch may come from what one command writes: nothing is known of the storage
+// that would meet all of them.
 func mayBeOne(err error) bool {
 	f, ok := fault.As(err)
 	return !ok || f.Kind() == fault.Internal && !errors.Is(err, sqldb.ErrStorageFailed) && !errors.Is(err, sqldb.ErrClosed)
 }
 
-// writeBatch runs the commands one after another and writes what they do by one transaction. The items have their outcomes then;
-// with an error none of them counts.
+// writeBatch runs the commands one after another and writes what they do by one transaction. The items have their
+// outcomes then; with an error none of them counts.
 func (s *Store) writeBatch(batch []*item) error {
 	ctx, cancel := context.WithTimeout(context.Background(), batchTimeout)
 	defer cancel()

@@ -263,8 +263,8 @@ func panicsAlone(t *testing.T, db Database) {
 	sound(t, s)
 }
 
-// A payment with the id of another one cannot be written: the domain never makes one, and whatever it is that a database refuses,
-// those beside it must not suffer.
+// A payment with the id of another one cannot be written: the domain never makes one, and whatever it is that a
+// database refuses, those beside it must not suffer.
 func poisonedAlone(t *testing.T, db Database) {
 	s := db.Open(t)
 	first := do(t, s, charge("k", ann, 150)).Payment
