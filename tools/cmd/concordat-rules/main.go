@@ -1,4 +1,4 @@
-// Command concordat-rules is the plugin by which buf checks what is this repository's own: the rules of tools/rules.
+// Command concordat-rules is the plugin by which buf checks what is this repository's own: the rules over one contract of tools/rules, and those over two of tools/review/rules.
 // buf starts it, because buf.yaml names it:
 //
 //	plugins:
@@ -8,12 +8,19 @@
 package main
 
 import (
+	"time"
+
 	"buf.build/go/bufplugin/check"
 
+	breaking "github.com/concordat-dev/concordat/tools/review/rules"
 	"github.com/concordat-dev/concordat/tools/rules"
 )
 
 func main() {
-	// Rules that compare two contracts follow those that look at one, as the argument of Spec.
-	check.Main(rules.Spec())
+	check.Main(spec())
+}
+
+// spec returns the plugin.
+func spec() *check.Spec {
+	return rules.Spec(breaking.Specs(rules.Category, time.Now)...)
 }

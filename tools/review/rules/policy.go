@@ -54,7 +54,7 @@ var policyRules = []*Rule{
 		Why: "Who has it may see or do what belongs to others.", WayOut: restoreWayOut,
 		check: policyValue("self.or_scope", func(old, now string) bool { return true }, "lets the scope {new} act for others, and {old} before")},
 	{ID: "POLICY_TIMEOUT_SHORTENED", Level: Break, Axes: semantics, Purpose: "a method has less time",
-		Why: "Calls that took as long as they might end with DEADLINE_EXCEEDED; streams end sooner.", WayOut: "Measure how long calls take (rpc_server_duration), and shorten in steps.",
+		Why: "Calls that took as long as they might end with DEADLINE_EXCEEDED; streams end sooner.", WayOut: "Look at how long calls take (the histogram of the server), and shorten in steps.",
 		check: policyValue("timeout", shorter, "has {new} and had {old}")},
 	{ID: "POLICY_RETRY_LOST", Level: Break, Axes: careful, Purpose: "clients repeat a method less often, or no longer",
 		Why: "Failures of a moment reach callers who never saw them.", WayOut: "Leave the retry, or tell the callers to repeat it themselves.", check: retryLost},

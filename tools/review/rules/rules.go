@@ -129,6 +129,8 @@ type Finding struct {
 	Implied string `json:"implied_by,omitempty"`
 
 	change *schema.Change
+	// anchor is the element that At is the position of; nil where nothing of it is left but the baseline.
+	anchor *schema.Element
 }
 
 // Change returns the change that the finding is about; nil for one that is not about a change of the schema.
@@ -205,7 +207,10 @@ func (c *Comparison) finding(rule *Rule, change *schema.Change, hit hit) *Findin
 		Attr: hit.attr, Old: hit.old, New: hit.new, Axes: rule.Axes,
 		Text: fmt.Sprintf("%s %s %s", named.Kind, named.Name, hit.text),
 		Why:  rule.Why, WayOut: rule.WayOut, Patch: hit.patch, Buf: rule.Buf,
-		At: c.where(change), Methods: c.methods(change), change: change,
+		At: schema.Position{Path: change.Element().At.Path}, Methods: c.methods(change), change: change, anchor: c.anchor(change),
+	}
+	if f.anchor != nil {
+		f.At = f.anchor.At
 	}
 	if hit.axes != nil {
 		f.Axes = *hit.axes
@@ -223,18 +228,18 @@ func (c *Comparison) finding(rule *Rule, change *schema.Change, hit hit) *Findin
 	return f
 }
 
-// where returns the position of the change in the new sources: that of the element, or of the nearest thing around it
-// that is still there.
-func (c *Comparison) where(change *schema.Change) schema.Position {
+// anchor returns what shows the place of a change in the new sources: the element, or the nearest thing around it that is
+// still there; nil where nothing is.
+func (c *Comparison) anchor(change *schema.Change) *schema.Element {
 	if change.After != nil {
-		return change.After.At
+		return change.After
 	}
 	for outer := change.Before.Parent; outer != nil; outer = outer.Parent {
 		if now := c.After.Find(outer.Name); now != nil {
-			return now.At
+			return now
 		}
 	}
-	return schema.Position{Path: change.Before.At.Path}
+	return nil
 }
 
 func (c *Comparison) methods(change *schema.Change) []string {

@@ -36,15 +36,25 @@ func Parse(data []byte) (*Image, error) {
 	if err := (proto.UnmarshalOptions{Resolver: new(protoregistry.Types)}).Unmarshal(data, &set); err != nil {
 		return nil, fmt.Errorf("read image: %w", err)
 	}
-	if len(set.GetFile()) == 0 {
-		return nil, errors.New("read image: it holds no file")
-	}
-	files, err := protodesc.NewFiles(&set)
+	image, err := New(set.GetFile(), imported)
 	if err != nil {
 		return nil, fmt.Errorf("read image: %w", err)
 	}
+	return image, nil
+}
+
+// New makes an image of files. imported tells of each whether it is only there because another one imports it.
+func New(described []*descriptorpb.FileDescriptorProto, imported func(*descriptorpb.FileDescriptorProto) bool) (*Image, error) {
+	if len(described) == 0 {
+		return nil, errors.New("it holds no file")
+	}
+	set := &descriptorpb.FileDescriptorSet{File: described}
+	files, err := protodesc.NewFiles(set)
+	if err != nil {
+		return nil, err
+	}
 	image := &Image{
-		top: map[string]*Element{}, byName: map[string]*Element{}, files: files, set: &set,
+		top: map[string]*Element{}, byName: map[string]*Element{}, files: files, set: set,
 		options: &options{files: files, types: dynamicpb.NewTypes(files)},
 	}
 	for _, described := range set.GetFile() {
@@ -53,7 +63,7 @@ func Parse(data []byte) (*Image, error) {
 		}
 		fd, err := files.FindFileByPath(described.GetName())
 		if err != nil {
-			return nil, fmt.Errorf("read image: %w", err)
+			return nil, err
 		}
 		element, err := image.file(fd)
 		if err != nil {
@@ -167,4 +177,9 @@ func sorted(elements []*Element) []*Element {
 		return byName(a, b)
 	})
 	return elements
+}
+
+// SourcePath returns the path of the element in its file, as google.protobuf.SourceCodeInfo writes it.
+func (e *Element) SourcePath() protoreflect.SourcePath {
+	return e.Descriptor.ParentFile().SourceLocations().ByDescriptor(e.Descriptor).Path
 }
