@@ -3,12 +3,17 @@ package app
 import (
 	"bytes"
 	"database/sql"
+	"errors"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	_ "modernc.org/sqlite"
 
+	"github.com/concordat-dev/concordat/kit/kittest"
+	"github.com/concordat-dev/concordat/kit/sqldb"
 	"github.com/concordat-dev/concordat/services/payments/internal/sqlstore"
 )
 
@@ -19,12 +24,16 @@ func TestVerifyProvesTheBooksAndNamesWhatIsBroken(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := a.Close(); err != nil {
-		t.Fatal(err)
-	}
 	var out bytes.Buffer
 	d := deps(t.Output())
 	d.Out = &out
+	if err := verify(t.Context(), VerifyConfig{cfg}, d); err != nil {
+		t.Errorf("while the service has the books open: %v", err)
+	}
+	if err := a.Close(); err != nil {
+		t.Fatal(err)
+	}
+	out.Reset()
 	if err := verify(t.Context(), VerifyConfig{cfg}, d); err != nil || out.String() != "0 transfers are as they must be\n" {
 		t.Errorf("whole books: %q, %v", out.String(), err)
 	}
@@ -42,6 +51,20 @@ func TestVerifyProvesTheBooksAndNamesWhatIsBroken(t *testing.T) {
 	err = verify(t.Context(), VerifyConfig{cfg}, d)
 	if err == nil || !strings.Contains(out.String(), "broken: the head is the end of what is numbered: transfers\n") {
 		t.Errorf("broken books: %q, %v", out.String(), err)
+	}
+	missing := cfg
+	missing.Data += "-missing"
+	if err := verify(t.Context(), VerifyConfig{missing}, d); !errors.Is(err, fs.ErrNotExist) || strings.Contains(err.Error(), "\n") {
+		t.Errorf("what is not there: %v", err)
+	}
+	if _, err := os.Stat(missing.Data); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("it was made: %v", err)
+	}
+	kittest.NewerDatabase(t, cfg.Data+"-newer", sqlstore.File, "payments")
+	newer := cfg
+	newer.Data += "-newer"
+	if err := verify(t.Context(), VerifyConfig{newer}, d); !errors.Is(err, sqldb.ErrNewerSchema) {
+		t.Errorf("newer books: %v", err)
 	}
 	cfg.Data = filepath.Join(cfg.Data, "payments.db") // a file
 	if err := verify(t.Context(), VerifyConfig{cfg}, d); err == nil || strings.Contains(err.Error(), "\n") {
