@@ -1,8 +1,9 @@
-// Package filter reads filters in the syntax of AIP-160 and says of one that cannot be read what is wrong and where, in words for
-// the person who wrote it. What the fields are and what they are compared with is the service's to know: it walks the tree.
+// Package filter reads filters in the syntax of AIP-160 and says of one that cannot be read what is wrong and where, in
+// words for the person who wrote it. What the fields are and what they are compared with is the service's to know: it
+// walks the tree.
 //
-// What is promised: a filter larger than its Syntax allows is refused in one pass, before it is parsed; nothing has functions; and
-// every refusal has the place, counted in characters from 1.
+// What is promised: a filter larger than its Syntax allows is refused in one pass, before it is parsed; nothing has
+// functions; and every refusal has the place, counted in characters from 1.
 package filter
 
 import (
@@ -125,9 +126,9 @@ func (f Filter) Refuse(at Place, rule, what string) error {
 
 // Parse reads a filter, or returns why it is refused; see Refuse.
 //
-// The library that parses has no bound of its own on how deep it recurses, and takes what looks like a function for one, even if it
-// is named AND; both are refused before it is asked, and so is what people get wrong most, because the library says of it what it
-// had expected by the names of its grammar.
+// The library that parses has no bound of its own on how deep it recurses, and takes what looks like a function for
+// one, even if it is named AND; both are refused before it is asked, and so is what people get wrong most, because the
+// library says of it what it had expected by the names of its grammar.
 func (s Syntax) Parse(text string) (Filter, error) {
 	f := Filter{syntax: s, text: text}
 	if strings.TrimSpace(text) == "" {

@@ -10,7 +10,8 @@ import (
 	"go.einride.tech/aip/filtering"
 )
 
-// scanner goes over the tokens of a filter once. What it refuses the library would not read either, or not within a bound.
+// scanner goes over the tokens of a filter once. What it refuses the library would not read either, or not within a
+// bound.
 type scanner struct {
 	Filter
 	readable strings.Builder
@@ -23,8 +24,9 @@ type scanner struct {
 	comparisons int
 }
 
-// scan refuses a filter that is larger than what is taken, or wrong in a way that can be told better here, and returns it as the
-// parser can read it: it does not know spaces before a closing parenthesis, so they stand behind it. All else stays in its place.
+// scan refuses a filter that is larger than what is taken, or wrong in a way that can be told better here, and returns
+// it as the parser can read it: it does not know spaces before a closing parenthesis, so they stand behind it. All else
+// stays in its place.
 func (f Filter) scan() (string, error) {
 	if utf8.RuneCountInString(f.text) > f.syntax.Characters {
 		return "", f.Refuse(Place(len(f.text)), RuleSize, fmt.Sprintf("more than %d characters", f.syntax.Characters))
@@ -91,7 +93,8 @@ func (s *scanner) token(t filtering.Token) error {
 	return nil
 }
 
-// part looks at a token of a field or a value. One that has signs in it falls into several tokens without space between them.
+// part looks at a token of a field or a value. One that has signs in it falls into several tokens without space between
+// them.
 func (s *scanner) part(at Place, t filtering.Token) error {
 	if s.operand < 0 || s.apart {
 		if s.operand = at; t.Type == filtering.TokenTypeNot || t.Type == filtering.TokenTypeMinus && !s.last.Type.IsComparator() {

@@ -80,8 +80,9 @@ func (r *reading) readArgs(args []string) {
 	}
 }
 
-// groups cuts args so that every flag stands with its value, and what belongs to no flag by itself. A number below zero, which
-// looks like a flag, is the value of the flag before it. What follows a secret stays with it, because it may be a part of it.
+// groups cuts args so that every flag stands with its value, and what belongs to no flag by itself. A number below
+// zero, which looks like a flag, is the value of the flag before it. What follows a secret stays with it, because it
+// may be a part of it.
 func (r *reading) groups(args []string) (groups [][]string) {
 	room := false // for what follows in the last group
 	for i, a := range args {

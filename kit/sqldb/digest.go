@@ -11,7 +11,8 @@ import (
 	"path"
 )
 
-// digestTable holds what each migration was when it was applied, or when the database was first opened by a program that looks.
+// digestTable holds what each migration was when it was applied, or when the database was first opened by a program
+// that looks.
 const digestTable = "schema_digests"
 
 // digestOf returns what a migration is told by: that of its text, whatever ends its lines.

@@ -20,11 +20,11 @@ var (
 	ErrLocked = errors.New("in use by another process")
 	// ErrNewerSchema: the database was written by a newer program. Nothing of it was touched.
 	ErrNewerSchema = errors.New("the database is newer than this program")
-	// ErrOlderSchema: the database was written by an older program and opened with Options.ReadOnly, which does not bring it
-	// up to date.
+	// ErrOlderSchema: the database was written by an older program and opened with Options.ReadOnly, which does not
+	// bring it up to date.
 	ErrOlderSchema = errors.New("the database is older than this program")
-	// ErrChangedMigration: a migration that this database has was another one when it was applied, so that nobody can know what
-	// the schema is. Nothing of it was touched.
+	// ErrChangedMigration: a migration that this database has was another one when it was applied, so that nobody can
+	// know what the schema is. Nothing of it was touched.
 	ErrChangedMigration = errors.New("a migration was changed after it had been applied")
 )
 

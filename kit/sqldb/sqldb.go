@@ -55,9 +55,9 @@ type Options struct {
 	File string
 	// Migrations are the schemas of the database, brought up to date in this order by Open.
 	Migrations []Set
-	// ReadOnly opens a database that is there to read it, and neither makes nor changes anything: Write returns ErrReadOnly, and Open
-	// ErrOlderSchema where the schema is not up to date. The data directory of SQLite is not locked: the process that owns it may
-	// be running.
+	// ReadOnly opens a database that is there to read it, and neither makes nor changes anything: Write returns
+	// ErrReadOnly, and Open ErrOlderSchema where the schema is not up to date. The data directory of SQLite is not
+	// locked: the process that owns it may be running.
 	ReadOnly bool
 	// Clock tells Healthy how long a writer has been at work, and paces retries. Required.
 	Clock clock.Clock
@@ -95,7 +95,8 @@ type Set struct {
 	// letter. It never changes, because the version is kept under it.
 	Name string
 	// FS has the migrations: files <engine>/<version>_<what>.sql in the form of goose, each with one "-- +goose Up"
-	// part. A file that was applied never changes: Open returns ErrChangedMigration. The versions of the engines are counted each for itself.
+	// part. A file that was applied never changes: Open returns ErrChangedMigration. The versions of the engines are
+	// counted each for itself.
 	FS fs.FS
 	// Dir is the directory in FS that holds the folders of the engines, "sqlite" and "postgres". Empty means the root.
 	Dir string
@@ -212,9 +213,9 @@ func (db *DB) ReadOne(ctx context.Context, fn func(q Querier) error) error {
 // waited for: cancelling cannot make its outcome unknown. On PostgreSQL the wait ends with the deadline of ctx, but not
 // before 1 s.
 //
-// It returns the error of fn, the error of ctx, ErrReadOnly, ErrClosed, ErrBusy, ErrUnavailable, ErrStorageFull or ErrStorageFailed,
-// none of which committed anything; and ErrOutcomeUnknown when the storage failed during the commit, or the connection did,
-// or the server did not wait for the standby that it is to wait for.
+// It returns the error of fn, the error of ctx, ErrReadOnly, ErrClosed, ErrBusy, ErrUnavailable, ErrStorageFull or
+// ErrStorageFailed, none of which committed anything; and ErrOutcomeUnknown when the storage failed during the commit,
+// or the connection did, or the server did not wait for the standby that it is to wait for.
 func (db *DB) Write(ctx context.Context, fn func(tx *Tx) error) error {
 	if db.readOnly {
 		return ErrReadOnly

@@ -101,9 +101,9 @@ const (
 // NormalizeEmail returns the form of an email by which accounts are told apart: without space around it, in lower case.
 func NormalizeEmail(email string) string { return strings.ToLower(strings.TrimSpace(email)) }
 
-// Account returns the account of a user. A user who is not known here and exists in users.v1 gets one at once, a
-// member without a password, who is active if the profile is. It returns ErrUserNotFound, or ErrUpstreamUnavailable when users.v1 had to be asked
-// and does not answer.
+// Account returns the account of a user. A user who is not known here and exists in users.v1 gets one at once, a member
+// without a password, who is active if the profile is. It returns ErrUserNotFound, or ErrUpstreamUnavailable when
+// users.v1 had to be asked and does not answer.
 func (s *Service) Account(ctx context.Context, id UserID) (Account, error) {
 	var a Account
 	err := s.store.Read(ctx, func(v View) (err error) {

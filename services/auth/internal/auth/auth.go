@@ -3,8 +3,8 @@
 //
 // What is promised: a change and its event are written in one transaction; a sign-up can be repeated from any point at
 // which it broke off; a refresh token works once; an unknown email and a wrong password cannot be told apart, neither
-// by the answer nor by the work that is done for it; who is disabled, deleted or erased in users.v1 may not act here; and
-// once there is an administrator, there always is one who may act, unless users.v1 takes the last one away.
+// by the answer nor by the work that is done for it; who is disabled, deleted or erased in users.v1 may not act here;
+// and once there is an administrator, there always is one who may act, unless users.v1 takes the last one away.
 package auth
 
 import (

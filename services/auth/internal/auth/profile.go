@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// How accounts follow the profiles that users.v1 keeps: who is disabled, deleted or erased there may not act here, whatever the
-// state of the account, and is back when the profile is; and one signs in with the email of the profile. users.v1 decides this also
-// for the last administrator who may act.
+// How accounts follow the profiles that users.v1 keeps: who is disabled, deleted or erased there may not act here,
+// whatever the state of the account, and is back when the profile is; and one signs in with the email of the profile.
+// users.v1 decides this also for the last administrator who may act.
 
 // ProfileState is what users.v1 says of a user. The values are stored, so they never change.
 type ProfileState string
@@ -45,9 +45,9 @@ func (s *Service) adopted(p KnownProfile) Account {
 	}
 }
 
-// Follow does in tx what a change of a profile means for the account. Changes of one profile come in their order; what comes again,
-// or late, changes nothing. A user without an account gets one where the state changed, so that who adopts the user at the same time by
-// an older answer of users.v1 does not have the last word.
+// Follow does in tx what a change of a profile means for the account. Changes of one profile come in their order; what
+// comes again, or late, changes nothing. A user without an account gets one where the state changed, so that who adopts
+// the user at the same time by an older answer of users.v1 does not have the last word.
 func (s *Service) Follow(ctx context.Context, tx Tx, c ProfileChange) error {
 	a, err := tx.Account(ctx, c.UserID)
 	switch {
@@ -102,8 +102,9 @@ func (s *Service) follow(ctx context.Context, tx Tx, a Account, p KnownProfile) 
 	return nil
 }
 
-// eraseAccount removes all that is kept of a user but the id, and that it is gone: the credentials, the sessions, and what the
-// sign-up had of the profile. The role goes too, so that a last administrator who is erased makes room for a first one.
+// eraseAccount removes all that is kept of a user but the id, and that it is gone: the credentials, the sessions, and
+// what the sign-up had of the profile. The role goes too, so that a last administrator who is erased makes room for a
+// first one.
 func (s *Service) eraseAccount(ctx context.Context, tx Tx, a Account) error {
 	if err := tx.RemoveAccount(ctx, a.ID); err != nil {
 		return err
@@ -116,9 +117,9 @@ func (s *Service) eraseAccount(ctx context.Context, tx Tx, a Account) error {
 
 // moveEmail gives an account that can sign in the email of its profile, and says whether it had another one.
 //
-// users.v1 has decided who has the email. A sign-up that is pending with it is undone, as it would be when it came to its
-// profile. Somebody else who can sign in with it keeps it, and this account has none until its profile has another: emails that
-// are two for users.v1 can be one here, and nobody may take a sign-in from its owner by that.
+// users.v1 has decided who has the email. A sign-up that is pending with it is undone, as it would be when it came to
+// its profile. Somebody else who can sign in with it keeps it, and this account has none until its profile has another:
+// emails that are two for users.v1 can be one here, and nobody may take a sign-in from its owner by that.
 func moveEmail(ctx context.Context, tx Tx, a Account, email string) (moved bool, err error) {
 	email = NormalizeEmail(email)
 	if a.PasswordHash == "" || email == "" || email == a.Email {
@@ -145,8 +146,8 @@ func moveEmail(ctx context.Context, tx Tx, a Account, email string) (moved bool,
 // rebuildPage is how many accounts are compared with their profiles at once.
 const rebuildPage = 100
 
-// FollowAnew compares all accounts with their profiles: for when what happened to these meanwhile is not known. It can be
-// broken off and called again.
+// FollowAnew compares all accounts with their profiles: for when what happened to these meanwhile is not known. It can
+// be broken off and called again.
 func (s *Service) FollowAnew(ctx context.Context) error {
 	// First nobody has an email any more that the profile does not have: it may be somebody else's now.
 	err := s.eachProfile(ctx, func(tx Tx, p KnownProfile) error {

@@ -296,7 +296,8 @@ func TestWhatWasMissedIsMadeUpForFromWhatIsTrueNow(t *testing.T) {
 	}
 	h.profiles.set(func(p *profiles) { p.down = false })
 	tokens := h.signIn(0)
-	// Each has the email of the next, the last that of the first; the one before the last is erased, and two cannot act.
+	// Each has the email of the next, the last that of the first; the one before the last is erased, and two cannot
+	// act.
 	for i, a := range made {
 		state := auth.ProfileActive
 		switch i {

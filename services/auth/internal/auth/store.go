@@ -53,13 +53,14 @@ type AccountTx interface {
 	// AddAccount adds an account. It returns ErrUserIDTaken or ErrEmailTaken, of which the first wins, and then the
 	// transaction goes on unchanged.
 	AddAccount(ctx context.Context, a Account) error
-	// UpdateAccount replaces password hash, role, state, state and time of the profile, version and time of change. It returns
-	// ErrNoRecord if there is no such account.
+	// UpdateAccount replaces password hash, role, state, state and time of the profile, version and time of change. It
+	// returns ErrNoRecord if there is no such account.
 	UpdateAccount(ctx context.Context, a Account) error
-	// SetEmail replaces the normalised email, which is none where it is empty. It returns ErrNoRecord if there is no such
-	// account, and ErrEmailTaken, and then the transaction goes on unchanged.
+	// SetEmail replaces the normalised email, which is none where it is empty. It returns ErrNoRecord if there is no
+	// such account, and ErrEmailTaken, and then the transaction goes on unchanged.
 	SetEmail(ctx context.Context, id UserID, email string) error
-	// RemoveAccount removes an account with its sign-up, its sessions and all else that belongs to it. It returns ErrNoRecord if there is no such account.
+	// RemoveAccount removes an account with its sign-up, its sessions and all else that belongs to it. It returns
+	// ErrNoRecord if there is no such account.
 	RemoveAccount(ctx context.Context, id UserID) error
 	// Admins returns how many accounts are administrators, and how many of these are active.
 	Admins(ctx context.Context) (all, active int, err error)

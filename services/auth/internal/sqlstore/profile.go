@@ -9,8 +9,9 @@ import (
 	"github.com/concordat-dev/concordat/services/auth/internal/auth"
 )
 
-// Profiles returns a consumer that calls follow with each change of a profile that source tells of, once, in one transaction with
-// where it has come to. Where it has missed what source has told, it calls anew. report is told of what it goes on after.
+// Profiles returns a consumer that calls follow with each change of a profile that source tells of, once, in one
+// transaction with where it has come to. Where it has missed what source has told, it calls anew. report is told of
+// what it goes on after.
 func (s *Store) Profiles(
 	source eventlog.Source[auth.ProfileChange], follow func(context.Context, auth.Tx, auth.ProfileChange) error, anew func(context.Context) error,
 	random io.Reader, report func(error),

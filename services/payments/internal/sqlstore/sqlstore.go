@@ -47,7 +47,8 @@ type Options struct {
 	Random io.Reader
 	// NewID returns a new UUIDv7 in its canonical form, for accounts. It is safe for concurrent use.
 	NewID func() string
-	// ReadOnly opens a store that is there and up to date to read it, beside a process that has it open; see sqldb.Options.
+	// ReadOnly opens a store that is there and up to date to read it, beside a process that has it open; see
+	// sqldb.Options.
 	ReadOnly bool
 	// Retention is what is kept of the events. Zero keeps all of them.
 	Retention eventlog.Retention

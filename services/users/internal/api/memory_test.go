@@ -18,7 +18,8 @@ const (
 	// crowd is how many users there are, of heft bytes or more each.
 	crowd = 10_000
 	heft  = 5_000
-	// mostHeld is how many bytes more than before may be in use at any moment: less than half of what the users are by themselves.
+	// mostHeld is how many bytes more than before may be in use at any moment: less than half of what the users are by
+	// themselves.
 	mostHeld = 24 << 20
 )
 

@@ -23,7 +23,8 @@ var ErrNoBackup = errors.New("is no backup of users")
 // SQLite database whichever engine the store is on, and is restored on either. It is complete once it has its name, and it holds
 // personal data and keys: its mode is 0600.
 //
-// It changes nothing, and returns sqldb.ErrOlderSchema or sqldb.ErrNewerSchema where the store is not of this program's schema.
+// It changes nothing, and returns sqldb.ErrOlderSchema or sqldb.ErrNewerSchema where the store is not of this program's
+// schema.
 func Backup(ctx context.Context, opts Options, to string) error {
 	if _, err := os.Lstat(to); !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("%s is there already", to)

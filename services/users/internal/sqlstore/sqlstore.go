@@ -46,7 +46,8 @@ type Options struct {
 	// Snapshots is how many snapshots are held at once. Zero means 4. On PostgreSQL they take no more than a quarter of the
 	// Connections, and always one.
 	Snapshots int
-	// ReadOnly opens a store that is there and up to date to read it, beside a process that has it open; see sqldb.Options.
+	// ReadOnly opens a store that is there and up to date to read it, beside a process that has it open; see
+	// sqldb.Options.
 	ReadOnly bool
 	// Retention is how long events are kept. Zero means for ever.
 	Retention eventlog.Retention

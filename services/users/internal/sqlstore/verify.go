@@ -26,12 +26,13 @@ type Summary struct {
 	Problems int
 }
 
-// Verify checks what must be true of a store at each moment, while the service may be running, and reports each problem with
-// the id that it is about, up to a hundred. It returns ErrCorrupt if there is one. Of SQLite it checks a copy, which needs as much
-// room in the directory for temporary files. It changes nothing, and returns sqldb.ErrOlderSchema or sqldb.ErrNewerSchema where the
-// store is not of this program's schema.
+// Verify checks what must be true of a store at each moment, while the service may be running, and reports each problem
+// with the id that it is about, up to a hundred. It returns ErrCorrupt if there is one. Of SQLite it checks a copy,
+// which needs as much room in the directory for temporary files. It changes nothing, and returns sqldb.ErrOlderSchema
+// or sqldb.ErrNewerSchema where the store is not of this program's schema.
 //
-// A from that is not empty is a backup to check instead, which may be older: it is checked as what Restore would make of it.
+// A from that is not empty is a backup to check instead, which may be older: it is checked as what Restore would make
+// of it.
 func Verify(ctx context.Context, opts Options, from string, report func(problem string)) (Summary, error) {
 	if from == "" && opts.URL != "" {
 		opts.ReadOnly = true

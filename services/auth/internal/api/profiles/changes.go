@@ -11,7 +11,8 @@ import (
 	"github.com/concordat-dev/concordat/services/auth/internal/auth"
 )
 
-// known returns what the domain needs to know of a user. A state that is not known here is one in which the user may not act.
+// known returns what the domain needs to know of a user. A state that is not known here is one in which the user may
+// not act.
 func known(u *usersv1.User) auth.KnownProfile {
 	p := auth.KnownProfile{UserID: auth.UserID(u.GetUserId()), Email: u.GetEmail(), At: u.GetUpdatedAt().AsTime(), State: auth.ProfileDisabled}
 	switch {
@@ -26,7 +27,7 @@ func known(u *usersv1.User) auth.KnownProfile {
 }
 
 // Changes are the changes of profiles that mean something to accounts, for a consumer.
-func (p Profiles) Changes() eventlog.Source[auth.ProfileChange] { return changes{p.users} }
+func (p Profiles) Changes() eventlog.Source[auth.ProfileChange] { return changes(p) }
 
 type changes struct{ users usersv1.UserServiceClient }
 
