@@ -10,7 +10,7 @@ import (
 // Events is the settings of a service that has an event log.
 type Events struct {
 	EventRetention time.Duration `help:"How long events are kept. Whoever follows them can resume from that far back; 0 means for ever." default:"720h"`
-	EventLimit     int64         `help:"How many events are kept at most; 0 means any number." default:"0"`
+	EventLimit     int64         `help:"How many events are kept; 0 means any number. Looked after once a minute, so that for that long there are more." default:"0"`
 }
 
 // Validate finds settings that cannot be meant.

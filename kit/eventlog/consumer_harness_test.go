@@ -213,6 +213,13 @@ func (f *follower) wantEffects(want ...string) {
 	}
 }
 
+// settled returns the status of a consumer once it has taken note of n effects, which it does after they can be seen.
+func settled[E any](t *testing.T, c *Consumer[E], n int64) ConsumerStatus {
+	t.Helper()
+	until(t, fmt.Sprintf("%d effects in the status", n), func() bool { return c.Status().Applied >= n })
+	return c.Status()
+}
+
 // following starts a consumer and waits until it has a cursor.
 func (f *follower) following() (c *Consumer[string], stop func() error) {
 	f.t.Helper()

@@ -27,7 +27,7 @@ func TestAConsumerGoesOnWhereItWas(t *testing.T) {
 		c, _ := f.start()
 		f.feed.add("d")
 		f.wantEffects("a", "b", "c", "d")
-		if s := c.Status(); !s.Connected || s.Applied != 2 || s.Rebuilds != 0 || s.LastEvent.IsZero() || s.LastContact.IsZero() {
+		if s := settled(t, c, 2); !s.Connected || s.Applied != 2 || s.Rebuilds != 0 || s.LastEvent.IsZero() || s.LastContact.IsZero() {
 			t.Errorf("the status is %+v", s)
 		}
 	})
@@ -53,7 +53,7 @@ func TestAnEffectThatWasRolledBackComesOnce(t *testing.T) {
 		c, _ := f.following()
 		f.feed.add("a", "b", "c")
 		f.wantEffects("a", "b", "c")
-		if s := c.Status(); s.Breaks != 3 || s.Applied != 3 {
+		if s := settled(t, c, 3); s.Breaks != 3 || s.Applied != 3 {
 			t.Errorf("the status is %+v", s)
 		}
 		f.mu.Lock()
@@ -154,7 +154,7 @@ func TestAConsumerThatIsTooLateRebuilds(t *testing.T) {
 		until(t, "another rebuild", func() bool { at, err := c.cursor(t.Context()); return err == nil && at.token == "3" })
 		f.feed.add("d")
 		f.wantEffects("snapshot 3", "d")
-		if s := c.Status(); !failed || s.Rebuilds != 2 || s.Applied != 1 {
+		if s := settled(t, c, 1); !failed || s.Rebuilds != 2 || s.Applied != 1 {
 			t.Errorf("failed %v, the status is %+v", failed, s)
 		}
 	})
@@ -190,6 +190,7 @@ func TestOfTwoProcessesOneHasTheEffects(t *testing.T) {
 		}
 	}
 	f.wantEffects(want...)
+	until(t, "all effects in the statuses", func() bool { return first.Status().Applied+second.Status().Applied >= 300 })
 	if a, b := first.Status(), second.Status(); a.Applied+b.Applied != 300 || a.Breaks+b.Breaks != 0 {
 		t.Errorf("the status is %+v and %+v", a, b)
 	}
@@ -223,7 +224,7 @@ func TestAConsumerFollowsALog(t *testing.T) {
 		}
 		f.append(append(want, "no")...) // more than a buffer holds
 		followed.wantEffects(want...)
-		if s := c.Status(); s.Applied != 40 || s.LastEvent.IsZero() {
+		if s := settled(t, c, 40); s.Applied != 40 || s.LastEvent.IsZero() {
 			t.Errorf("the status is %+v", s)
 		}
 		cancel()

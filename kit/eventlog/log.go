@@ -43,7 +43,7 @@ type Log struct {
 }
 
 // Open opens the log that is in db, whose Options must list Migrations. The first time it makes the epoch and the key
-// of the tokens.
+// of the tokens. Of a db that is open for reading alone the log can be read, and neither appended to nor run.
 func Open(ctx context.Context, db *sqldb.DB, opts Options) (*Log, error) {
 	switch {
 	case opts.Clock == nil || opts.Rand == nil:
@@ -75,7 +75,7 @@ func Open(ctx context.Context, db *sqldb.DB, opts Options) (*Log, error) {
 	if err := l.loadTokens(ctx, opts.Rand); err != nil {
 		return nil, fmt.Errorf("open event log: %w", err)
 	}
-	if l.inbox != nil {
+	if l.inbox != nil && !db.ReadOnly() {
 		// Before anything is appended: what was written down on another server must not be taken for this one's.
 		if err := l.inbox.order(ctx); err != nil {
 			return nil, fmt.Errorf("open event log: %w", err)

@@ -54,9 +54,9 @@ func (r *reading) reject(s *setting, err error) {
 	r.report("%v: %s", s, strings.TrimPrefix(err.Error(), "--"+s.flag.Name+": "))
 }
 
-// readArgs tries each flag of args with what follows it.
+// readArgs tries each flag of args with its value, and what is neither.
 func (r *reading) readArgs(args []string) {
-	for _, group := range groups(args) {
+	for _, group := range r.groups(args) {
 		s := r.flagOf(group[0])
 		if s != nil {
 			r.given[s] = true
@@ -80,19 +80,42 @@ func (r *reading) readArgs(args []string) {
 	}
 }
 
-// groups cuts args before each flag, so that every flag stands with its value.
-func groups(args []string) [][]string {
-	var out [][]string
+// groups cuts args so that every flag stands with its value, and what belongs to no flag by itself. A number below
+// zero, which looks like a flag, is the value of the flag before it. What follows a secret stays with it, because it
+// may be a part of it.
+func (r *reading) groups(args []string) (groups [][]string) {
+	room := false // for what follows in the last group
 	for i, a := range args {
-		if a == "--" {
-			return append(out, args[i:])
+		var before *setting
+		if room {
+			before = r.flagOf(groups[len(groups)-1][0])
 		}
-		if len(out) == 0 || len(a) > 1 && a[0] == '-' {
-			out = append(out, nil)
+		switch {
+		case a == "--":
+			return append(groups, args[i:])
+		case before != nil && before.takesNext(groups[len(groups)-1]) && belowZero(a) && strings.HasPrefix(groups[len(groups)-1][0], "--"):
+			groups[len(groups)-1] = []string{groups[len(groups)-1][0] + "=" + a}
+			room = before.secret
+		case len(a) > 1 && a[0] == '-' || !room:
+			groups = append(groups, []string{a})
+			s := r.flagOf(a)
+			room = strings.HasPrefix(a, "-") && (s == nil || s.secret || s.takesNext(groups[len(groups)-1]))
+		default:
+			groups[len(groups)-1] = append(groups[len(groups)-1], a)
+			room = before == nil || before.secret
 		}
-		out[len(out)-1] = append(out[len(out)-1], a)
 	}
-	return out
+	return groups
+}
+
+// takesNext says whether the value of the flag is the argument behind it.
+func (s *setting) takesNext(group []string) bool {
+	return len(group) == 1 && !strings.Contains(group[0], "=") && !s.flag.IsBool() && !s.flag.IsCounter()
+}
+
+// belowZero says whether an argument looks like a number, or a duration, below zero.
+func belowZero(arg string) bool {
+	return len(arg) > 1 && arg[0] == '-' && (arg[1] >= '0' && arg[1] <= '9' || arg[1] == '.')
 }
 
 // flagOf returns the setting that an argument such as "--listen" or "--listen=:80" names, or nil.

@@ -200,6 +200,30 @@ func TestOneProblemIsOneLine(t *testing.T) {
 			`users: unexpected argument serve`,
 		},
 		{
+			"an argument behind a flag with its value", []string{"--listen", ":80", "serve"}, nil,
+			`users: unexpected argument serve`,
+		},
+		{
+			"an argument behind a flag that is set", []string{"--listen=:80", "serve"}, nil,
+			`users: unexpected argument serve`,
+		},
+		{
+			"an argument behind a flag that takes none", []string{"--reflection", "serve"}, nil,
+			`users: unexpected argument serve`,
+		},
+		{
+			"a number below zero", []string{"--workers", "-1"}, nil,
+			`users: --workers (CONCORDAT_USERS_WORKERS): -1 is less than 1`,
+		},
+		{
+			"a number below zero behind one", []string{"--workers", "3", "-1"}, nil,
+			`users: unknown flag -1, did you mean "-h"?`,
+		},
+		{
+			"what stands behind a secret", []string{"--database-url", "postgres://ada:" + key[:7], key[8:]}, nil,
+			`users: --database-url (CONCORDAT_USERS_DATABASE_URL): the value cannot be used; it is not shown because it is secret`,
+		},
+		{
 			"an argument behind the flags", []string{"--reflection", "--", "--listen=:1"}, nil,
 			`users: unexpected argument --listen=:1`,
 		},

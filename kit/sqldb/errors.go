@@ -20,7 +20,16 @@ var (
 	ErrLocked = errors.New("in use by another process")
 	// ErrNewerSchema: the database was written by a newer program. Nothing of it was touched.
 	ErrNewerSchema = errors.New("the database is newer than this program")
+	// ErrOlderSchema: the database was written by an older program and opened with Options.ReadOnly, which does not
+	// bring it up to date.
+	ErrOlderSchema = errors.New("the database is older than this program")
+	// ErrChangedMigration: a migration that this database has was another one when it was applied, so that nobody can
+	// know what the schema is. Nothing of it was touched.
+	ErrChangedMigration = errors.New("a migration was changed after it had been applied")
 )
+
+// ErrReadOnly: Write was called on a database that was opened with Options.ReadOnly.
+var ErrReadOnly = errors.New("the database is open for reading alone")
 
 // What Read and Write return beside the error of their function and of their context.
 var (

@@ -39,36 +39,73 @@ func checkSets(sets []Set) error {
 	return nil
 }
 
+// schema is a set as one engine has it.
+type schema struct {
+	Set
+	files    fs.FS // the migrations for the engine
+	provider *goose.Provider
+	version  int64 // of the database; 0 where it has none of it
+	newest   int64 // that this program knows
+}
+
+// inspect holds the database against the sets and changes nothing. It returns ErrNewerSchema and ErrChangedMigration.
+func inspect(ctx context.Context, kind Engine, db *sql.DB, sets []Set) ([]schema, error) {
+	found, err := versions(ctx, kind, db)
+	if err != nil {
+		return nil, fmt.Errorf("read the schema version: %w", err)
+	}
+	schemas := make([]schema, len(sets))
+	for i, set := range sets {
+		s, err := set.of(kind, db)
+		if err != nil {
+			return nil, fmt.Errorf("schema %q: %w", set.Name, err)
+		}
+		if s.version = found[s.Name]; s.version > s.newest {
+			return nil, fmt.Errorf("%w: schema %q is at version %d, this program knows it up to version %d",
+				ErrNewerSchema, s.Name, s.version, s.newest)
+		}
+		delete(found, s.Name)
+		schemas[i] = s
+	}
+	for name, version := range found {
+		return nil, fmt.Errorf("%w: schema %q is at version %d, this program does not know it", ErrNewerSchema, name, version)
+	}
+	for _, s := range schemas {
+		if err := s.unchanged(ctx, kind, db); err != nil {
+			return nil, err
+		}
+	}
+	return schemas, nil
+}
+
+// upToDate returns ErrOlderSchema unless the database has all that the sets have.
+func upToDate(ctx context.Context, kind Engine, db *sql.DB, sets []Set) error {
+	schemas, err := inspect(ctx, kind, db, sets)
+	if err != nil {
+		return err
+	}
+	for _, s := range schemas {
+		if s.version < s.newest {
+			return fmt.Errorf("%w: schema %q is at version %d, this program needs version %d; the service brings it up to date when it starts",
+				ErrOlderSchema, s.Name, s.version, s.newest)
+		}
+	}
+	return nil
+}
+
 // migrate brings all sets up to date. It looks at all of them before it changes one, so that a database of a
 // newer program stays as it is.
 func migrate(ctx context.Context, kind Engine, db *sql.DB, sets []Set) error {
-	found, err := versions(ctx, kind, db)
+	schemas, err := inspect(ctx, kind, db, sets)
 	if err != nil {
-		return fmt.Errorf("read the schema version: %w", err)
+		return err
 	}
-	providers := make([]*goose.Provider, len(sets))
-	for i, s := range sets {
-		p, err := s.provider(kind, db)
-		if err != nil {
-			return fmt.Errorf("schema %q: %w", s.Name, err)
+	for _, s := range schemas {
+		if _, err := s.provider.Up(ctx); err != nil {
+			return fmt.Errorf("migrate schema %q: %w", s.Name, migrationError(err))
 		}
-		newest := int64(0)
-		for _, source := range p.ListSources() {
-			newest = max(newest, source.Version)
-		}
-		if found[s.Name] > newest {
-			return fmt.Errorf("%w: schema %q is at version %d, this program knows it up to version %d",
-				ErrNewerSchema, s.Name, found[s.Name], newest)
-		}
-		delete(found, s.Name)
-		providers[i] = p
-	}
-	for name, version := range found {
-		return fmt.Errorf("%w: schema %q is at version %d, this program does not know it", ErrNewerSchema, name, version)
-	}
-	for i, p := range providers {
-		if _, err := p.Up(ctx); err != nil {
-			return fmt.Errorf("migrate schema %q: %w", sets[i].Name, migrationError(err))
+		if err := s.record(ctx, kind, db); err != nil {
+			return fmt.Errorf("record the migrations of schema %q: %w", s.Name, err)
 		}
 	}
 	return nil
@@ -97,18 +134,26 @@ func (s *server) migrate(ctx context.Context, sets []Set) error {
 	return errors.Join(migrate(ctx, PostgreSQL, db, sets), db.Close())
 }
 
-func (s Set) provider(kind Engine, db *sql.DB) (*goose.Provider, error) {
+// of returns the set as an engine has it.
+func (s Set) of(kind Engine, db *sql.DB) (schema, error) {
 	files, err := fs.Sub(s.FS, path.Join(s.Dir, string(kind)))
 	if err != nil {
-		return nil, err
+		return schema{}, err
 	}
 	p, err := goose.NewProvider(goose.Dialect(kind.Pick(string(goose.DialectSQLite3), string(goose.DialectPostgres))), db, files,
 		goose.WithTableName(versionTable+s.Name),
 		goose.WithDisableGlobalRegistry(true))
 	if errors.Is(err, goose.ErrNoMigrations) {
-		return nil, fmt.Errorf("no migrations in the folder %q", path.Join(s.Dir, string(kind)))
+		return schema{}, fmt.Errorf("no migrations in the folder %q", path.Join(s.Dir, string(kind)))
 	}
-	return p, err
+	if err != nil {
+		return schema{}, err
+	}
+	made := schema{Set: s, files: files, provider: p}
+	for _, source := range p.ListSources() {
+		made.newest = max(made.newest, source.Version)
+	}
+	return made, nil
 }
 
 // versions returns the version of every set that the database has.

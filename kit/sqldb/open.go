@@ -10,10 +10,10 @@ import (
 // LeastConnections is the least value of Options.Connections: one for a Read and one for a Write.
 const LeastConnections = 2
 
-// Open opens the database, making what it needs, and brings its schema up to date. Of SQLite it locks the data directory
-// first. It returns ErrLocked, ErrNewerSchema, or what is wrong with the directory or the URL, in one line each. A
-// PostgreSQL server that cannot be reached is tried again for as long as ctx allows or, without a deadline, for 10 s; then
-// the error is ErrUnavailable, or that of ctx where no host answered at all.
+// Open opens the database, making what it needs, and brings its schema up to date. Of SQLite it locks the data
+// directory first. It returns ErrLocked, ErrNewerSchema, ErrChangedMigration, or what is wrong with the directory or
+// the URL, in one line each. A PostgreSQL server that cannot be reached is tried again for as long as ctx allows or,
+// without a deadline, for 10 s; then the error is ErrUnavailable, or that of ctx where no host answered at all.
 func Open(ctx context.Context, opts Options) (*DB, error) {
 	if err := opts.check(); err != nil {
 		return nil, err

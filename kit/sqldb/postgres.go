@@ -75,7 +75,7 @@ func openPostgres(ctx context.Context, opts Options) (*DB, error) {
 	if err != nil {
 		return nil, fmt.Errorf("database URL: %w", err)
 	}
-	prepareConfig(config)
+	prepareConfig(config, opts.ReadOnly)
 	var self [8]byte
 	if _, err := io.ReadFull(opts.Random, self[:]); err != nil {
 		return nil, fmt.Errorf("read randomness: %w", err)
@@ -110,11 +110,11 @@ func openPostgres(ctx context.Context, opts Options) (*DB, error) {
 	if err := s.prepare(ctx, opts); err != nil {
 		return nil, errors.Join(fmt.Errorf("database %s: %w", s.place(), err), s.close())
 	}
-	return newDB(s, "", s.listeners), nil
+	return newDB(s, "", s.listeners, opts.ReadOnly), nil
 }
 
 // prepareConfig sets what the URL leaves open.
-func prepareConfig(c *pgx.ConnConfig) {
+func prepareConfig(c *pgx.ConnConfig, readOnly bool) {
 	if c.ConnectTimeout == 0 {
 		c.ConnectTimeout = connectWait
 	}
@@ -124,7 +124,7 @@ func prepareConfig(c *pgx.ConnConfig) {
 		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3},
 	}
 	c.DialFunc = dialer.DialContext
-	if c.ValidateConnect == nil {
+	if c.ValidateConnect == nil && !readOnly {
 		// A service writes: a server that takes no writes is not the one that is meant.
 		c.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
 	}
@@ -169,6 +169,10 @@ current_setting('synchronous_commit')`).Scan(&version, &encoding, &durability)
 	case durability == "off":
 		// What is acknowledged is on the disk, whatever the server does for others.
 		s.writeSettings += "; set local synchronous_commit = on"
+	}
+	if opts.ReadOnly {
+		db := s.openPool(1)
+		return errors.Join(upToDate(ctx, PostgreSQL, db, opts.Migrations), db.Close())
 	}
 	if err := s.migrate(ctx, opts.Migrations); err != nil {
 		return err

@@ -55,6 +55,10 @@ type Options struct {
 	File string
 	// Migrations are the schemas of the database, brought up to date in this order by Open.
 	Migrations []Set
+	// ReadOnly opens a database that is there to read it, and neither makes nor changes anything: Write returns
+	// ErrReadOnly, and Open ErrOlderSchema where the schema is not up to date. The data directory of SQLite is not
+	// locked: the process that owns it may be running.
+	ReadOnly bool
 	// Clock tells Healthy how long a writer has been at work, and paces retries. Required.
 	Clock clock.Clock
 	// Random is where the jitter of retries comes from. Required with URL.
@@ -91,7 +95,8 @@ type Set struct {
 	// letter. It never changes, because the version is kept under it.
 	Name string
 	// FS has the migrations: files <engine>/<version>_<what>.sql in the form of goose, each with one "-- +goose Up"
-	// part. A file that has been released never changes. The versions of the engines are counted each for itself.
+	// part. A file that was applied never changes: Open returns ErrChangedMigration. The versions of the engines are
+	// counted each for itself.
 	FS fs.FS
 	// Dir is the directory in FS that holds the folders of the engines, "sqlite" and "postgres". Empty means the root.
 	Dir string
@@ -144,6 +149,7 @@ func (t *Tx) OnCommit(fn func()) { t.hooks = append(t.hooks, fn) }
 type DB struct {
 	engine    engine
 	path      string
+	readOnly  bool
 	listeners *listeners
 	closing   chan struct{} // closed when Close begins
 
@@ -152,12 +158,15 @@ type DB struct {
 	closed bool
 }
 
-func newDB(e engine, path string, l *listeners) *DB {
-	return &DB{engine: e, path: path, listeners: l, closing: make(chan struct{})}
+func newDB(e engine, path string, l *listeners, readOnly bool) *DB {
+	return &DB{engine: e, path: path, readOnly: readOnly, listeners: l, closing: make(chan struct{})}
 }
 
 // Engine says which kind of database it is.
 func (db *DB) Engine() Engine { return db.engine.kind() }
+
+// ReadOnly says whether the database was opened with Options.ReadOnly.
+func (db *DB) ReadOnly() bool { return db.readOnly }
 
 // Read calls fn with one snapshot of the database: all that fn reads is of the same moment, the moment of its
 // first statement. It waits for a free reader as long as ctx allows. fn cannot change anything. A snapshot that
@@ -204,10 +213,13 @@ func (db *DB) ReadOne(ctx context.Context, fn func(q Querier) error) error {
 // waited for: cancelling cannot make its outcome unknown. On PostgreSQL the wait ends with the deadline of ctx, but not
 // before 1 s.
 //
-// It returns the error of fn, the error of ctx, ErrClosed, ErrBusy, ErrUnavailable, ErrStorageFull or ErrStorageFailed,
-// none of which committed anything; and ErrOutcomeUnknown when the storage failed during the commit, or the connection did,
-// or the server did not wait for the standby that it is to wait for.
+// It returns the error of fn, the error of ctx, ErrReadOnly, ErrClosed, ErrBusy, ErrUnavailable, ErrStorageFull or
+// ErrStorageFailed, none of which committed anything; and ErrOutcomeUnknown when the storage failed during the commit,
+// or the connection did, or the server did not wait for the standby that it is to wait for.
 func (db *DB) Write(ctx context.Context, fn func(tx *Tx) error) error {
+	if db.readOnly {
+		return ErrReadOnly
+	}
 	if err := db.enter(); err != nil {
 		return err
 	}
@@ -221,6 +233,8 @@ func (db *DB) Write(ctx context.Context, fn func(tx *Tx) error) error {
 // but returns an error when that writer has been at it for 30 s. It also returns an error when the storage has failed,
 // the database is closed, or no reader became free before ctx ended. On PostgreSQL it asks the server, within 2 s and by a
 // connection of its own, so that a busy pool does not look like a broken one.
+//
+// Of a database that is open for reading alone it asks on SQLite only whether it can be read.
 func (db *DB) Healthy(ctx context.Context) error {
 	if err := db.enter(); err != nil {
 		return err

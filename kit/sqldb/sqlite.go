@@ -24,8 +24,8 @@ type driverWrapper func(driver.Connector) driver.Connector
 type embedded struct {
 	title     string // the file's name without its ending
 	clock     clock.Clock
-	lock      *dirLock
-	writer    *sql.DB
+	lock      *dirLock // nil with the writer
+	writer    *sql.DB  // nil where it is open for reading alone
 	readers   *sql.DB
 	listeners *listeners
 
@@ -184,6 +184,9 @@ func (s *embedded) checkpointFailed(err error) {
 
 func (s *embedded) close() error {
 	s.background.Wait()
+	if s.writer == nil {
+		return s.readers.Close()
+	}
 	return errors.Join(s.readers.Close(), s.writer.Close(), s.lock.release())
 }
 
@@ -224,6 +227,9 @@ func (s *embedded) healthy(ctx context.Context) error {
 	})
 	if err != nil {
 		return fmt.Errorf("read: %w", err)
+	}
+	if s.writer == nil {
+		return nil
 	}
 	return s.writable(ctx)
 }

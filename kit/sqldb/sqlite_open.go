@@ -36,18 +36,53 @@ func openSQLite(ctx context.Context, opts Options) (*DB, error) {
 	if err != nil {
 		return nil, fmt.Errorf("data directory %s: %w", opts.Dir, err)
 	}
+	path := filepath.Join(dir, opts.File)
+	if opts.ReadOnly {
+		s, err := openFileToRead(ctx, path, opts)
+		if err != nil {
+			return nil, err
+		}
+		return newDB(s, path, s.listeners, true), nil
+	}
 	lock, err := lockDir(dir)
 	if err != nil {
 		return nil, err
 	}
-	path := filepath.Join(dir, opts.File)
 	s, err := openFile(ctx, path, opts)
 	if err != nil {
 		return nil, errors.Join(err, lock.release())
 	}
 	s.lock = lock
-	return newDB(s, path, s.listeners), nil
+	return newDB(s, path, s.listeners, false), nil
 }
+
+// openFileToRead opens a database that is there, which another process may have open.
+func openFileToRead(ctx context.Context, path string, opts Options) (*embedded, error) {
+	if _, err := os.Stat(path); err != nil {
+		return nil, fmt.Errorf("database %s: %w", path, cause(err))
+	}
+	readers, err := opts.pool(path, opts.readers(), "cache_size(-2048)", "query_only(1)")
+	if err != nil {
+		return nil, err
+	}
+	if err := upToDate(ctx, SQLite, readers, opts.Migrations); err != nil {
+		return nil, errors.Join(fmt.Errorf("database %s: %w", path, err), readers.Close())
+	}
+	return &embedded{
+		clock: opts.Clock, readers: readers, listeners: &listeners{}, turns: newTurns(1, opts.Clock), title: title(path), ended: make(chan struct{}),
+	}, nil
+}
+
+// readers returns how many Reads run at once.
+func (o Options) readers() int {
+	if o.Readers == 0 {
+		return defaultReaders
+	}
+	return o.Readers
+}
+
+// title returns the name of a database, for operators.
+func title(path string) string { return strings.TrimSuffix(filepath.Base(path), filepath.Ext(path)) }
 
 func openFile(ctx context.Context, path string, opts Options) (*embedded, error) {
 	// SQLite gives the files beside the database the mode of the database.
@@ -67,11 +102,7 @@ func openFile(ctx context.Context, path string, opts Options) (*embedded, error)
 	if err != nil {
 		return nil, err
 	}
-	n := opts.Readers
-	if n == 0 {
-		n = defaultReaders
-	}
-	readers, err := opts.pool(path, n, "cache_size(-2048)", "query_only(1)")
+	readers, err := opts.pool(path, opts.readers(), "cache_size(-2048)", "query_only(1)")
 	if err != nil {
 		return nil, errors.Join(err, writer.Close())
 	}
@@ -89,7 +120,7 @@ func openFile(ctx context.Context, path string, opts Options) (*embedded, error)
 		readers:   readers,
 		listeners: &listeners{},
 		turns:     newTurns(1, opts.Clock),
-		title:     strings.TrimSuffix(filepath.Base(path), filepath.Ext(path)),
+		title:     title(path),
 		ended:     make(chan struct{}),
 	}, nil
 }
@@ -112,6 +143,9 @@ func prepare(ctx context.Context, path string, writer *sql.DB, sets []Set) error
 // pool returns at most n connections to the file at path, each set up with the pragmas.
 func (o Options) pool(path string, n int, pragmas ...string) (*sql.DB, error) {
 	query := url.Values{"_dqs": {"0"}} // a string in double quotes is an error, as it is in other engines
+	if o.ReadOnly {
+		query.Set("mode", "ro")
+	}
 	query.Add("_pragma", fmt.Sprintf("busy_timeout(%d)", busyTimeout.Milliseconds()))
 	query.Add("_pragma", "foreign_keys(1)")
 	query.Add("_pragma", "temp_store(MEMORY)")

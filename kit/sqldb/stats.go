@@ -31,6 +31,9 @@ type Pool struct {
 func (db *DB) Stats() Stats { return db.engine.stats() }
 
 func (s *embedded) stats() Stats {
+	if s.writer == nil {
+		return Stats{Pools: []Pool{{"readers", s.readers.Stats()}}}
+	}
 	return Stats{
 		Pools:          []Pool{{"readers", s.readers.Stats()}, {"writer", s.turns.addTo(s.writer.Stats())}},
 		WritersWaiting: s.turns.waiting.Load(),

@@ -107,6 +107,13 @@ func (a *App) build(ctx context.Context, h *kit.Host, cfg Config) error {
 		return err
 	}
 	h.Beside(func(ctx context.Context) error { service.RunSweeper(ctx, a.reportSweep); return nil })
+	followed, err := store.Profiles(profiles.New(users).Changes(), service.Follow, service.FollowAnew, h.Random, func(err error) {
+		h.Log.Warn("changes of profiles are not heard of", "cause", err)
+	})
+	if err != nil {
+		return err
+	}
+	h.Beside(followed.Run)
 	keys := []token.Key{signer.Key()}
 	verifier := h.Verifier(func(context.Context) ([]token.Key, error) { return keys, nil })
 	if err := h.FollowRevocations(verifier, api.Revocations(store.Log())); err != nil {

@@ -21,8 +21,8 @@ type VerifyConfig struct {
 func Commands() []kit.Command {
 	return []kit.Command{
 		kit.NewCommand("verify", "proves the books: the chain of transfers is whole, entries balance, balances are their sums, every "+
-			"payment has its transfers and every change its event. It names each row of which that is not true, and ends with 1 then. On "+
-			"PostgreSQL the service may be running; on SQLite it must not.", verify),
+			"payment has its transfers and every change its event. It names each row of which that is not true, and ends with 1 then. It changes "+
+			"nothing, and the service may be running. The data must have the schema of this program.", verify),
 	}
 }
 
@@ -34,7 +34,7 @@ func verify(ctx context.Context, cfg VerifyConfig, deps kit.Deps) error {
 	}
 	store, err := sqlstore.Open(ctx, sqlstore.Options{
 		URL: cfg.URL(), Connections: cfg.DatabaseConnections, Dir: cfg.Data, Clock: deps.Clock, Random: deps.Random,
-		NewID: id.Generator(deps.Clock, deps.Random),
+		NewID: id.Generator(deps.Clock, deps.Random), ReadOnly: true,
 	})
 	if err != nil {
 		return fmt.Errorf("%s: %w", cfg.Setting(), err)

@@ -3,6 +3,7 @@ package app
 import (
 	"bytes"
 	"database/sql"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -10,6 +11,8 @@ import (
 
 	_ "modernc.org/sqlite"
 
+	"github.com/concordat-dev/concordat/kit/kittest"
+	"github.com/concordat-dev/concordat/kit/sqldb"
 	"github.com/concordat-dev/concordat/services/payments/internal/sqlstore"
 )
 
@@ -20,12 +23,16 @@ func TestVerifyProvesTheBooksAndNamesWhatIsBroken(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := a.Close(); err != nil {
-		t.Fatal(err)
-	}
 	var out bytes.Buffer
 	d := deps(t.Output())
 	d.Out = &out
+	if err := verify(t.Context(), VerifyConfig{cfg}, d); err != nil {
+		t.Errorf("while the service has the books open: %v", err)
+	}
+	if err := a.Close(); err != nil {
+		t.Fatal(err)
+	}
+	out.Reset()
 	if err := verify(t.Context(), VerifyConfig{cfg}, d); err != nil || out.String() != "0 transfers are as they must be\n" {
 		t.Errorf("whole books: %q, %v", out.String(), err)
 	}
@@ -43,6 +50,12 @@ func TestVerifyProvesTheBooksAndNamesWhatIsBroken(t *testing.T) {
 	err = verify(t.Context(), VerifyConfig{cfg}, d)
 	if err == nil || !strings.Contains(out.String(), "broken: the head is the end of what is numbered: transfers\n") {
 		t.Errorf("broken books: %q, %v", out.String(), err)
+	}
+	kittest.NewerDatabase(t, cfg.Data+"-newer", sqlstore.File, "payments")
+	newer := cfg
+	newer.Data += "-newer"
+	if err := verify(t.Context(), VerifyConfig{newer}, d); !errors.Is(err, sqldb.ErrNewerSchema) {
+		t.Errorf("newer books: %v", err)
 	}
 	for what, dir := range map[string]string{
 		"a file": filepath.Join(cfg.Data, sqlstore.File), "no directory": filepath.Join(cfg.Data, "none"), "an empty one": t.TempDir(),

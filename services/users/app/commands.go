@@ -2,9 +2,12 @@ package app
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/concordat-dev/concordat/kit"
+	"github.com/concordat-dev/concordat/kit/settings"
 	"github.com/concordat-dev/concordat/services/users/internal/sqlstore"
 )
 
@@ -23,18 +26,36 @@ type RestoreConfig struct {
 // VerifyConfig is the settings of the command verify.
 type VerifyConfig struct {
 	Config `embed:""`
-	From   string `help:"Backup to verify. Empty means the data of the service." placeholder:"FILE"`
+	From   string `help:"Backup to verify, a file. Empty means the data of the service, which is in --data or at --database-url." placeholder:"FILE"`
+}
+
+// Validate finds settings that cannot be meant.
+func (c *BackupConfig) Validate() []settings.Problem { return noURL(&c.To) }
+
+// Validate finds settings that cannot be meant.
+func (c *RestoreConfig) Validate() []settings.Problem { return noURL(&c.From) }
+
+// Validate finds settings that cannot be meant.
+func (c *VerifyConfig) Validate() []settings.Problem { return noURL(&c.From) }
+
+// noURL finds a database where a file is meant.
+func noURL(file *string) []settings.Problem {
+	if strings.Contains(*file, "://") {
+		return []settings.Problem{settings.Wrong(file, "must be a file; --database-url says which database")}
+	}
+	return nil
 }
 
 // Commands returns what the program does beside serving.
 func Commands() []kit.Command {
 	return []kit.Command{
 		kit.NewCommand("backup", "writes all data of the service, as it is at one moment, into a file. The service may be running. "+
-			"The file is the same for SQLite and PostgreSQL, and can be restored on either.", backup),
+			"The file is the same for SQLite and PostgreSQL, and can be restored on either. The data must have the schema of this program.", backup),
 		kit.NewCommand("restore", "makes the data of the service from a backup, after verifying it. There must be none yet: "+
 			"an empty data directory, or a PostgreSQL database without users.", restore),
 		kit.NewCommand("verify", "checks what must be true of the data of the service, or of a backup, and names each user of whom it is not. "+
-			"The service may be running. It ends with 1 if something is wrong.", verify),
+			"It changes nothing, and the service may be running. The data must have the schema of this program; a backup may have an older one. "+
+			"It ends with 1 if something is wrong.", verify),
 	}
 }
 
@@ -55,10 +76,17 @@ func restore(ctx context.Context, cfg RestoreConfig, deps kit.Deps) error {
 
 func verify(ctx context.Context, cfg VerifyConfig, deps kit.Deps) error {
 	found, err := sqlstore.Verify(ctx, storeOptions(&cfg.Config, deps), cfg.From, reporter(deps))
-	if err != nil {
-		return fmt.Errorf("verify: %d users, %d events, %d problems: %w", found.Users, found.Events, found.Problems, err)
+	what := "the data of the service"
+	if cfg.From != "" {
+		what = "the backup " + cfg.From
 	}
-	return say(deps, "%d users and %d events are as they must be", found.Users, found.Events)
+	switch {
+	case errors.Is(err, sqlstore.ErrCorrupt):
+		return fmt.Errorf("verify %s: %d users, %d events, %d problems: %w", what, found.Users, found.Events, found.Problems, err)
+	case err != nil:
+		return fmt.Errorf("verify %s: %w", what, err)
+	}
+	return say(deps, "%s: %d users and %d events are as they must be", what, found.Users, found.Events)
 }
 
 // storeOptions returns how a command opens the store of the service.

@@ -3,6 +3,9 @@ package app
 import (
 	"bytes"
 	"crypto/rand"
+	"errors"
+	"io"
+	"io/fs"
 	"log/slog"
 	"path/filepath"
 	"strings"
@@ -10,6 +13,7 @@ import (
 
 	"github.com/concordat-dev/concordat/kit"
 	"github.com/concordat-dev/concordat/kit/clock"
+	"github.com/concordat-dev/concordat/kit/settings"
 	"github.com/concordat-dev/concordat/services/users/internal/sqlstore"
 )
 
@@ -36,8 +40,8 @@ func TestTheDataOfAServiceIsBackedUpVerifiedAndRestored(t *testing.T) {
 		want string
 	}{
 		{func() error { return backup(t.Context(), BackupConfig{Config: data("old"), To: file}, deps) }, "backup written to " + file},
-		{func() error { return verify(t.Context(), VerifyConfig{Config: data("old")}, deps) }, "0 users and 0 events are as they must be"},
-		{func() error { return verify(t.Context(), VerifyConfig{Config: data("nowhere"), From: file}, deps) }, "0 users and 0 events"},
+		{func() error { return verify(t.Context(), VerifyConfig{Config: data("old")}, deps) }, "the data of the service: 0 users and 0 events are as they must be"},
+		{func() error { return verify(t.Context(), VerifyConfig{Config: data("nowhere"), From: file}, deps) }, "the backup " + file + ": 0 users and 0 events"},
 		{func() error { return restore(t.Context(), RestoreConfig{Config: data("new"), From: file}, deps) }, "restored 0 users and 0 events"},
 		{func() error { return verify(t.Context(), VerifyConfig{Config: data("new")}, deps) }, "0 users and 0 events"},
 	} {
@@ -48,5 +52,42 @@ func TestTheDataOfAServiceIsBackedUpVerifiedAndRestored(t *testing.T) {
 	}
 	if err := restore(t.Context(), RestoreConfig{Config: data("new"), From: file}, deps); err == nil {
 		t.Error("restored where data was")
+	}
+}
+
+func TestVerifyOfWhatIsNotThereIsAnErrorAndCountsNothing(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	deps := kit.Deps{Clock: clock.System(), Random: rand.Reader, Log: slog.New(slog.DiscardHandler), Out: &out}
+	dir := filepath.Join(t.TempDir(), "missing")
+	for what, cfg := range map[string]VerifyConfig{
+		"the data of the service": {Config: Config{Settings: Settings{Data: dir}}},
+		"the backup " + dir:       {From: dir},
+	} {
+		err := verify(t.Context(), cfg, deps)
+		if !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), what) || strings.Contains(err.Error(), "0 problems") || out.Len() > 0 {
+			t.Errorf("%s: printed %q, %v", what, &out, err)
+		}
+	}
+}
+
+func TestAFileOfACommandIsNoDatabase(t *testing.T) {
+	t.Parallel()
+	program := settings.Program{Name: Name, Description: "A test."}
+	const url = "postgres://u:p@db.example/users"
+	for name, err := range map[string]error{
+		"verify --from":  settings.Parse(program, new(VerifyConfig), []string{"--from", url}, nil, io.Discard),
+		"restore --from": settings.Parse(program, new(RestoreConfig), []string{"--from", url}, nil, io.Discard),
+		"backup --to":    settings.Parse(program, new(BackupConfig), []string{"--to", url}, nil, io.Discard),
+	} {
+		var wrong *settings.Error
+		if !errors.As(err, &wrong) || len(wrong.Problems) != 1 || !strings.Contains(wrong.Problems[0], strings.Fields(name)[1]) || strings.Contains(wrong.Problems[0], "u:p") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	var cfg BackupConfig
+	err := settings.Parse(program, &cfg, []string{"--to", "file", "--listen=nowhere"}, nil, io.Discard)
+	if err == nil || !strings.Contains(err.Error(), "--listen") {
+		t.Errorf("a setting of the service beside it: %v", err)
 	}
 }

@@ -87,7 +87,8 @@ const (
 	AccountState_ACCOUNT_STATE_ACTIVE AccountState = 2
 	// May not, until unlocked: a measure of protection.
 	AccountState_ACCOUNT_STATE_LOCKED AccountState = 3
-	// May not, until reactivated: an end of the relation.
+	// May not, until reactivated: an end of the relation. Also where the profile in users.v1 is disabled, deleted or erased, until
+	// it is back.
 	AccountState_ACCOUNT_STATE_DEACTIVATED AccountState = 4
 )
 

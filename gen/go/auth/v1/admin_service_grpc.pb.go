@@ -42,7 +42,8 @@ type AdminServiceClient interface {
 	// Lets the owner of a locked account act again. Unlocking an active account changes nothing.
 	//
 	// Errors: NOT_FOUND USER_NOT_FOUND; ABORTED ETAG_MISMATCH; PERMISSION_DENIED ACCOUNT_LOCKED, ACCOUNT_DEACTIVATED for
-	// a caller who may no longer act; FAILED_PRECONDITION STATE_CONFLICT for a deactivated or pending account.
+	// a caller who may no longer act; FAILED_PRECONDITION STATE_CONFLICT for a deactivated or pending account, and where
+	// the profile in users.v1 is disabled, deleted or erased.
 	UnlockUser(ctx context.Context, in *UnlockUserRequest, opts ...grpc.CallOption) (*UnlockUserResponse, error)
 	// Ends the relation with a user: they can neither sign in nor act, and every session of theirs ends. Deactivating a
 	// deactivated account changes nothing. Of access tokens that are out, LockUser says what they still do.
@@ -50,10 +51,12 @@ type AdminServiceClient interface {
 	// Errors: NOT_FOUND USER_NOT_FOUND; ABORTED ETAG_MISMATCH; PERMISSION_DENIED ACCOUNT_LOCKED, ACCOUNT_DEACTIVATED for
 	// a caller who may no longer act; FAILED_PRECONDITION LAST_ADMIN, STATE_CONFLICT for a pending account.
 	DeactivateUser(ctx context.Context, in *DeactivateUserRequest, opts ...grpc.CallOption) (*DeactivateUserResponse, error)
-	// Takes a deactivated user back. Reactivating an active account changes nothing.
+	// Takes a deactivated user back. Reactivating an active account changes nothing. Who is disabled or deleted in users.v1 is
+	// taken back there.
 	//
 	// Errors: NOT_FOUND USER_NOT_FOUND; ABORTED ETAG_MISMATCH; PERMISSION_DENIED ACCOUNT_LOCKED, ACCOUNT_DEACTIVATED for
-	// a caller who may no longer act; FAILED_PRECONDITION STATE_CONFLICT for a locked or pending account.
+	// a caller who may no longer act; FAILED_PRECONDITION STATE_CONFLICT for a locked or pending account, and where the
+	// profile in users.v1 is disabled, deleted or erased.
 	ReactivateUser(ctx context.Context, in *ReactivateUserRequest, opts ...grpc.CallOption) (*ReactivateUserResponse, error)
 }
 
@@ -122,7 +125,8 @@ type AdminServiceServer interface {
 	// Lets the owner of a locked account act again. Unlocking an active account changes nothing.
 	//
 	// Errors: NOT_FOUND USER_NOT_FOUND; ABORTED ETAG_MISMATCH; PERMISSION_DENIED ACCOUNT_LOCKED, ACCOUNT_DEACTIVATED for
-	// a caller who may no longer act; FAILED_PRECONDITION STATE_CONFLICT for a deactivated or pending account.
+	// a caller who may no longer act; FAILED_PRECONDITION STATE_CONFLICT for a deactivated or pending account, and where
+	// the profile in users.v1 is disabled, deleted or erased.
 	UnlockUser(context.Context, *UnlockUserRequest) (*UnlockUserResponse, error)
 	// Ends the relation with a user: they can neither sign in nor act, and every session of theirs ends. Deactivating a
 	// deactivated account changes nothing. Of access tokens that are out, LockUser says what they still do.
@@ -130,10 +134,12 @@ type AdminServiceServer interface {
 	// Errors: NOT_FOUND USER_NOT_FOUND; ABORTED ETAG_MISMATCH; PERMISSION_DENIED ACCOUNT_LOCKED, ACCOUNT_DEACTIVATED for
 	// a caller who may no longer act; FAILED_PRECONDITION LAST_ADMIN, STATE_CONFLICT for a pending account.
 	DeactivateUser(context.Context, *DeactivateUserRequest) (*DeactivateUserResponse, error)
-	// Takes a deactivated user back. Reactivating an active account changes nothing.
+	// Takes a deactivated user back. Reactivating an active account changes nothing. Who is disabled or deleted in users.v1 is
+	// taken back there.
 	//
 	// Errors: NOT_FOUND USER_NOT_FOUND; ABORTED ETAG_MISMATCH; PERMISSION_DENIED ACCOUNT_LOCKED, ACCOUNT_DEACTIVATED for
-	// a caller who may no longer act; FAILED_PRECONDITION STATE_CONFLICT for a locked or pending account.
+	// a caller who may no longer act; FAILED_PRECONDITION STATE_CONFLICT for a locked or pending account, and where the
+	// profile in users.v1 is disabled, deleted or erased.
 	ReactivateUser(context.Context, *ReactivateUserRequest) (*ReactivateUserResponse, error)
 	mustEmbedUnimplementedAdminServiceServer()
 }

@@ -40,9 +40,9 @@ const (
 	UserEventType_USER_EVENT_TYPE_ACCOUNT_LOCKED UserEventType = 5
 	// The account was unlocked.
 	UserEventType_USER_EVENT_TYPE_ACCOUNT_UNLOCKED UserEventType = 6
-	// The account was deactivated; every session has ended.
+	// The account was deactivated, or its profile in users.v1 disabled, deleted or erased; every session has ended.
 	UserEventType_USER_EVENT_TYPE_DEACTIVATED UserEventType = 7
-	// The account was reactivated.
+	// The account was reactivated, or its profile in users.v1 is back.
 	UserEventType_USER_EVENT_TYPE_REACTIVATED UserEventType = 8
 	// A session was closed by its owner.
 	UserEventType_USER_EVENT_TYPE_LOGOUT UserEventType = 9

@@ -36,7 +36,8 @@ const (
 	// FAILED_PRECONDITION: the request_id was used for another request of the same caller.
 	ErrorReason_ERROR_REASON_REQUEST_ID_REUSED ErrorReason = 4
 	// INVALID_ARGUMENT: the email is one that the service does not take: its domain is no name (RFC 5890), or it has characters
-	// that look like none or like others. BadRequest names the field.
+	// that show nothing, change the direction of the text or are not assigned. Letters of different alphabets that look alike
+	// are different letters, and taken. BadRequest names the field.
 	ErrorReason_ERROR_REASON_EMAIL_INVALID ErrorReason = 5
 	// INVALID_ARGUMENT: the mask names what is no field, or what a request cannot change, or clears what a user must have.
 	// BadRequest names each path.

@@ -12,7 +12,7 @@ func accountToProto(a auth.Account) *authv1.Account {
 		UserId:    string(a.ID),
 		Email:     a.Email,
 		Role:      roleToProto(a.Role),
-		State:     stateToProto(a.State),
+		State:     stateToProto(a.Standing()),
 		Etag:      a.ETag(),
 		CreatedAt: timestamppb.New(a.CreatedAt),
 		UpdatedAt: timestamppb.New(a.UpdatedAt),

@@ -22,7 +22,9 @@ type Account struct {
 	PasswordHash string // empty for an imported user, who cannot sign in
 	Role         Role
 	State        State
-	Version      int64 // grows with each change that callers can see
+	Profile      ProfileState // what users.v1 says of the user, beside the State
+	ProfileAt    time.Time    // when that was so; zero where nothing was heard yet
+	Version      int64        // grows with each change that callers can see
 	CreatedAt    time.Time
 	UpdatedAt    time.Time
 }
@@ -30,12 +32,21 @@ type Account struct {
 // ETag returns a text that is another one after each change of the account, in the quoted form of RFC 9110.
 func (a Account) ETag() string { return strconv.Quote(strconv.FormatInt(a.Version, 10)) }
 
+// Standing returns the state that callers see: an account whose profile is disabled, deleted or erased is deactivated,
+// where it is not locked.
+func (a Account) Standing() State {
+	if a.State == StateActive && a.Profile != ProfileActive {
+		return StateDeactivated
+	}
+	return a.State
+}
+
 // Active says whether the user may act.
-func (a Account) Active() bool { return a.State == StateActive }
+func (a Account) Active() bool { return a.Standing() == StateActive }
 
 // blocked returns why the user may not act: ErrAccountLocked or ErrAccountDeactivated, or nil.
 func (a Account) blocked() error {
-	switch a.State {
+	switch a.Standing() {
 	case StateLocked:
 		return ErrAccountLocked
 	case StateDeactivated:
@@ -90,9 +101,9 @@ const (
 // NormalizeEmail returns the form of an email by which accounts are told apart: without space around it, in lower case.
 func NormalizeEmail(email string) string { return strings.ToLower(strings.TrimSpace(email)) }
 
-// Account returns the account of a user. A user who is not known here and exists in users.v1 gets one at once, an
-// active member without a password. It returns ErrUserNotFound, or ErrUpstreamUnavailable when users.v1 had to be asked
-// and does not answer.
+// Account returns the account of a user. A user who is not known here and exists in users.v1 gets one at once, a member
+// without a password, who is active if the profile is. It returns ErrUserNotFound, or ErrUpstreamUnavailable when
+// users.v1 had to be asked and does not answer.
 func (s *Service) Account(ctx context.Context, id UserID) (Account, error) {
 	var a Account
 	err := s.store.Read(ctx, func(v View) (err error) {
@@ -110,19 +121,18 @@ func (s *Service) Account(ctx context.Context, id UserID) (Account, error) {
 
 // adopt makes an account for a user of users.v1 who has none.
 func (s *Service) adopt(ctx context.Context, id UserID) (Account, error) {
-	exists, err := s.profiles.Exists(ctx, id)
+	found, err := s.profiles.Find(ctx, id)
+	if errors.Is(err, ErrNoRecord) {
+		return Account{}, ErrUserNotFound.With("user_id", string(id))
+	}
 	if err != nil {
 		return Account{}, fmt.Errorf("look user %s up: %w", id, err)
 	}
-	if !exists {
-		return Account{}, ErrUserNotFound.With("user_id", string(id))
-	}
 	var a Account
 	err = s.store.Write(ctx, func(tx Tx) error {
-		now := s.now()
-		a = Account{ID: id, Role: RoleMember, State: StateActive, Version: 1, CreatedAt: now, UpdatedAt: now}
+		a = s.adopted(found)
 		err := tx.AddAccount(ctx, a)
-		if errors.Is(err, ErrUserIDTaken) { // another call adopted the user first
+		if errors.Is(err, ErrUserIDTaken) { // another call adopted the user first, or more was heard meanwhile
 			a, err = tx.Account(ctx, id)
 		}
 		return err

@@ -38,7 +38,8 @@ func (b Administrator) Lock(ctx context.Context, id UserID, etag string) (Accoun
 	return b.move(ctx, id, etag, transition{to: StateLocked, from: []State{StateActive}, event: EventLocked})
 }
 
-// Unlock lets the owner of a locked account act again. It returns what Lock returns, but never ErrLastAdmin.
+// Unlock lets the owner of a locked account act again, if the profile is active. It returns what Lock returns, but
+// never ErrLastAdmin.
 func (b Administrator) Unlock(ctx context.Context, id UserID, etag string) (Account, error) {
 	return b.move(ctx, id, etag, transition{to: StateActive, from: []State{StateLocked}, event: EventUnlocked})
 }
@@ -67,7 +68,7 @@ func (b Administrator) move(ctx context.Context, id UserID, etag string, t trans
 			return err
 		}
 		if a.State == t.to {
-			return nil
+			return t.inEffect(a)
 		}
 		if err := t.allowed(ctx, tx, a, etag); err != nil {
 			return err
@@ -92,6 +93,15 @@ func (b Administrator) move(ctx context.Context, id UserID, etag string, t trans
 		return Account{}, fmt.Errorf("%v of user %s: %w", t, id, err)
 	}
 	return a, nil
+}
+
+// inEffect returns nil if an account that is in the wanted state is seen to be, and else ErrStateConflict: its profile
+// is what keeps the user from acting, and users.v1 is where that ends.
+func (t transition) inEffect(a Account) error {
+	if a.Standing() != t.to {
+		return ErrStateConflict.With("state", string(a.Standing()))
+	}
+	return nil
 }
 
 // mayAct returns why the administrator may not act any more, or nil.

@@ -3,8 +3,8 @@
 //
 // What is promised: a change and its event are written in one transaction; a sign-up can be repeated from any point at
 // which it broke off; a refresh token works once; an unknown email and a wrong password cannot be told apart, neither
-// by the answer nor by the work that is done for it; and once there is an administrator, there always is one who may
-// act.
+// by the answer nor by the work that is done for it; who is disabled, deleted or erased in users.v1 may not act here;
+// and once there is an administrator, there always is one who may act, unless users.v1 takes the last one away.
 package auth
 
 import (
@@ -94,14 +94,16 @@ func New(deps Deps) (*Service, error) {
 	}, nil
 }
 
-// Profiles is users.v1, as far as accounts need it. It is safe for concurrent use. Both methods return
+// Profiles is users.v1, as far as accounts need it. It is safe for concurrent use. All methods return
 // ErrUpstreamUnavailable when users.v1 does not answer, and then nothing is known.
 type Profiles interface {
 	// Create makes a profile. It is the same call for the same p, however often it is made. It returns ErrEmailTaken
 	// when another user has the email, and ErrProfileRefused when users.v1 will never take this profile.
 	Create(ctx context.Context, p Profile) error
-	// Exists says whether there is a user with this id.
-	Exists(ctx context.Context, id UserID) (bool, error)
+	// Find returns what there is of a user. It returns ErrNoRecord if there is no user with this id.
+	Find(ctx context.Context, id UserID) (KnownProfile, error)
+	// FindAll returns what there is of those of up to a hundred users whom there are.
+	FindAll(ctx context.Context, ids []UserID) ([]KnownProfile, error)
 }
 
 // Profile is what users.v1 needs to know of a user who signs up.

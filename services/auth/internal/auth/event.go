@@ -52,9 +52,9 @@ const (
 	EventLocked EventType = "ACCOUNT_LOCKED"
 	// EventUnlocked: the account was unlocked.
 	EventUnlocked EventType = "ACCOUNT_UNLOCKED"
-	// EventDeactivated: the account was deactivated; every session has ended.
+	// EventDeactivated: the account was deactivated, or its profile is not active any more; every session has ended.
 	EventDeactivated EventType = "DEACTIVATED"
-	// EventReactivated: the account was reactivated.
+	// EventReactivated: the account was reactivated, or its profile is active again.
 	EventReactivated EventType = "REACTIVATED"
 	// EventLogout: a session was closed by its owner.
 	EventLogout EventType = "LOGOUT"

@@ -53,7 +53,7 @@ func newHarness(t *testing.T) *harness {
 	h := &harness{
 		t: t, clock: clk, log: kept.Log(),
 		store:     &store{Store: kept},
-		profiles:  &profiles{byID: make(map[auth.UserID]auth.Profile)},
+		profiles:  &profiles{byID: make(map[auth.UserID]auth.Profile), known: make(map[auth.UserID]auth.KnownProfile)},
 		passwords: &passwords{Passwords: cheap},
 	}
 	sub, err := h.log.Subscribe(t.Context(), eventlog.Watch{Scope: scope})
@@ -204,11 +204,13 @@ func (n noting) CountMiss(ctx context.Context) error {
 type profiles struct {
 	mu     sync.Mutex
 	byID   map[auth.UserID]auth.Profile
+	known  map[auth.UserID]auth.KnownProfile // what became of those that changed
 	calls  int
 	down   bool
 	refuse bool
-	before bool // the process dies before the next profile is made
-	behind bool // the same, behind
+	before bool   // the process dies before the next profile is made
+	behind bool   // the same, behind
+	found  func() // called once, behind the next answer to Find
 }
 
 func (p *profiles) Create(_ context.Context, profile auth.Profile) error {
@@ -250,15 +252,45 @@ func (p *profiles) add(profile auth.Profile) error {
 	return nil
 }
 
-func (p *profiles) Exists(_ context.Context, id auth.UserID) (bool, error) {
+func (p *profiles) Find(_ context.Context, id auth.UserID) (auth.KnownProfile, error) {
+	p.mu.Lock()
+	p.calls++
+	known, err := p.find(id)
+	if p.down {
+		known, err = auth.KnownProfile{}, auth.ErrUpstreamUnavailable
+	}
+	found := p.found
+	p.found = nil
+	p.mu.Unlock()
+	if found != nil {
+		found()
+	}
+	return known, err
+}
+
+func (p *profiles) find(id auth.UserID) (auth.KnownProfile, error) {
+	made, found := p.byID[id]
+	if !found {
+		return auth.KnownProfile{}, auth.ErrNoRecord
+	}
+	if known, changed := p.known[id]; changed {
+		return known, nil
+	}
+	return auth.KnownProfile{UserID: id, Email: made.Email, State: auth.ProfileActive}, nil
+}
+
+func (p *profiles) FindAll(_ context.Context, ids []auth.UserID) (all []auth.KnownProfile, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.calls++
 	if p.down {
-		return false, auth.ErrUpstreamUnavailable
+		return nil, auth.ErrUpstreamUnavailable
 	}
-	_, found := p.byID[id]
-	return found, nil
+	for _, id := range ids {
+		if known, err := p.find(id); err == nil {
+			all = append(all, known)
+		}
+	}
+	return all, nil
 }
 
 // set changes how users.v1 behaves.

@@ -115,6 +115,7 @@ func (s *Service) beginSignUp(ctx context.Context, r SignUpRequest) (SignUp, err
 		PasswordHash: hash,
 		Role:         RoleMember,
 		State:        StatePending,
+		Profile:      ProfileActive,
 		Version:      1,
 		CreatedAt:    now,
 		UpdatedAt:    now,

@@ -22,6 +22,8 @@ type Store interface {
 type View interface {
 	// Account returns the account with this id. It returns ErrNoRecord if there is none.
 	Account(ctx context.Context, id UserID) (Account, error)
+	// Accounts returns the ids of up to limit accounts, in their order, beginning behind one.
+	Accounts(ctx context.Context, behind UserID, limit int) ([]UserID, error)
 	// AccountByEmail returns the account with this normalised email. It returns ErrNoRecord if there is none.
 	AccountByEmail(ctx context.Context, email string) (Account, error)
 	// SignUp returns the sign-up with this request id. It returns ErrNoRecord if there is none.
@@ -51,10 +53,14 @@ type AccountTx interface {
 	// AddAccount adds an account. It returns ErrUserIDTaken or ErrEmailTaken, of which the first wins, and then the
 	// transaction goes on unchanged.
 	AddAccount(ctx context.Context, a Account) error
-	// UpdateAccount replaces password hash, role, state, version and time of change. It returns ErrNoRecord if there is
-	// no such account.
+	// UpdateAccount replaces password hash, role, state, state and time of the profile, version and time of change. It
+	// returns ErrNoRecord if there is no such account.
 	UpdateAccount(ctx context.Context, a Account) error
-	// RemoveAccount removes an account with its sign-up. It returns ErrNoRecord if there is no such account.
+	// SetEmail replaces the normalised email, which is none where it is empty. It returns ErrNoRecord if there is no
+	// such account, and ErrEmailTaken, and then the transaction goes on unchanged.
+	SetEmail(ctx context.Context, id UserID, email string) error
+	// RemoveAccount removes an account with its sign-up, its sessions and all else that belongs to it. It returns
+	// ErrNoRecord if there is no such account.
 	RemoveAccount(ctx context.Context, id UserID) error
 	// Admins returns how many accounts are administrators, and how many of these are active.
 	Admins(ctx context.Context) (all, active int, err error)

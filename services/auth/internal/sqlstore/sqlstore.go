@@ -46,8 +46,9 @@ type Options struct {
 
 // Store keeps accounts. It is safe for concurrent use.
 type Store struct {
-	db  *sqldb.DB
-	log *eventlog.Log
+	db    *sqldb.DB
+	log   *eventlog.Log
+	clock clock.Clock
 }
 
 var _ auth.Store = (*Store)(nil)
@@ -65,6 +66,7 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 		Random:      opts.Random,
 		Migrations: []sqldb.Set{
 			eventlog.Migrations(),
+			eventlog.ConsumerMigrations(),
 			{Name: "auth", FS: migrations, Dir: "migrations"},
 		},
 	})
@@ -75,7 +77,7 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 	if err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
-	return &Store{db: db, log: log}, nil
+	return &Store{db: db, log: log, clock: opts.Clock}, nil
 }
 
 // Log returns the events: the subject of each is a user id, the type an auth.EventType, and the payload the id of

@@ -107,7 +107,7 @@ func accountUpdated(t *testing.T, b Backend) {
 	addAccounts(t, b.Store, 1, 2)
 	wanted := account(1)
 	wanted.PasswordHash, wanted.Role, wanted.State, wanted.Version = "other", auth.RoleAdmin, auth.StateDeactivated, 9
-	wanted.UpdatedAt = epoch.Add(time.Hour)
+	wanted.UpdatedAt, wanted.Profile, wanted.ProfileAt = epoch.Add(time.Hour), auth.ProfileDeleted, epoch.Add(time.Minute)
 	write(t, b.Store, func(ctx context.Context, tx auth.Tx) error {
 		update := wanted
 		update.Email, update.CreatedAt = "other@example.com", epoch.Add(time.Hour) // what cannot change
@@ -121,26 +121,64 @@ func accountUpdated(t *testing.T, b Backend) {
 	equal(t, "the other account", got, account(2))
 }
 
+func emailReplaced(t *testing.T, b Backend) {
+	addAccounts(t, b.Store, 1, 2, 3)
+	write(t, b.Store, func(ctx context.Context, tx auth.Tx) error {
+		want(t, "another's", tx.SetEmail(ctx, userID(1), account(2).Email), auth.ErrEmailTaken)
+		want(t, "the own", tx.SetEmail(ctx, userID(2), account(2).Email), nil)
+		want(t, "of nobody", tx.SetEmail(ctx, userID(9), "nobody@example.com"), auth.ErrNoRecord)
+		want(t, "none", errors.Join(tx.SetEmail(ctx, userID(2), ""), tx.SetEmail(ctx, userID(3), "")), nil)
+		return tx.SetEmail(ctx, userID(1), account(2).Email)
+	})
+	read(t, b.Store, func(ctx context.Context, v auth.View) error {
+		got, err := v.AccountByEmail(ctx, account(2).Email)
+		wanted := account(1)
+		wanted.Email = account(2).Email
+		equal(t, "who has the email", got, wanted)
+		_, gone := v.AccountByEmail(ctx, account(1).Email)
+		want(t, "by the email before", gone, auth.ErrNoRecord)
+		return err
+	})
+}
+
+func accountsListed(t *testing.T, b Backend) {
+	addAccounts(t, b.Store, 3, 1, 2)
+	read(t, b.Store, func(ctx context.Context, v auth.View) error {
+		var all []auth.UserID
+		for behind := auth.UserID(""); ; {
+			page, err := v.Accounts(ctx, behind, 2)
+			if err != nil || len(page) == 0 {
+				equal(t, "accounts", fmt.Sprint(all), fmt.Sprint([]auth.UserID{userID(1), userID(2), userID(3)}))
+				return err
+			}
+			all = append(all, page...)
+			behind = page[len(page)-1]
+		}
+	})
+}
+
 func adminsCounted(t *testing.T, b Backend) {
 	write(t, b.Store, func(ctx context.Context, tx auth.Tx) error {
 		for n, kind := range []struct {
-			role  auth.Role
-			state auth.State
+			role    auth.Role
+			state   auth.State
+			profile auth.ProfileState
 		}{
-			{auth.RoleMember, auth.StateActive}, {auth.RoleAdmin, auth.StateActive}, {auth.RoleAdmin, auth.StateActive},
-			{auth.RoleAdmin, auth.StateLocked}, {auth.RoleAdmin, auth.StateDeactivated},
+			{auth.RoleMember, auth.StateActive, auth.ProfileActive}, {auth.RoleAdmin, auth.StateActive, auth.ProfileActive},
+			{auth.RoleAdmin, auth.StateActive, auth.ProfileActive}, {auth.RoleAdmin, auth.StateLocked, auth.ProfileActive},
+			{auth.RoleAdmin, auth.StateDeactivated, auth.ProfileActive}, {auth.RoleAdmin, auth.StateActive, auth.ProfileDisabled},
 		} {
 			all, active, err := tx.Admins(ctx)
 			want(t, "count", err, nil)
 			equal(t, fmt.Sprintf("counts before account %d", n), [2]int{all, active}, [2]int{max(n-1, 0), min(max(n-1, 0), 2)})
 			a := account(n)
-			a.Role, a.State = kind.role, kind.state
+			a.Role, a.State, a.Profile = kind.role, kind.state, kind.profile
 			if err := tx.AddAccount(ctx, a); err != nil {
 				return err
 			}
 		}
 		all, active, err := tx.Admins(ctx)
-		equal(t, "counts", [2]int{all, active}, [2]int{4, 2})
+		equal(t, "counts", [2]int{all, active}, [2]int{5, 2})
 		return err
 	})
 }

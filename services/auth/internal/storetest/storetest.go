@@ -34,6 +34,8 @@ func Run(t *testing.T, open func(t *testing.T) Backend) {
 		{"an id and an email are given once, and the transaction goes on", accountOnce},
 		{"a hundred accounts with one email at once make one", emailOnceAtOnce},
 		{"an update changes what can change and nothing else", accountUpdated},
+		{"an email is replaced, given once and removed, and the transaction goes on", emailReplaced},
+		{"accounts are listed in pages, in order", accountsListed},
 		{"administrators are counted by role and state", adminsCounted},
 		{"a removed account takes all that is its own with it", accountRemoved},
 		{"a sign-up is found as it was added and as it was updated", signUpFound},
@@ -79,7 +81,7 @@ func digest(n int) auth.Digest { return sha256.Sum256(fmt.Append(nil, n)) }
 func account(n int) auth.Account {
 	return auth.Account{
 		ID: userID(n), Email: fmt.Sprintf("user%d@example.com", n), PasswordHash: fmt.Sprintf("hash %d", n),
-		Role: auth.RoleMember, State: auth.StatePending, Version: 1,
+		Role: auth.RoleMember, State: auth.StatePending, Profile: auth.ProfileActive, Version: 1,
 		CreatedAt: epoch.Add(time.Duration(n) * time.Second), UpdatedAt: epoch.Add(time.Duration(n) * time.Second),
 	}
 }

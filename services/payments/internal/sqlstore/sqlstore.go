@@ -48,6 +48,9 @@ type Options struct {
 	Random io.Reader
 	// NewID returns a new UUIDv7 in its canonical form, for accounts. It is safe for concurrent use.
 	NewID func() string
+	// ReadOnly opens a store that is there and up to date to read it, beside a process that has it open; see
+	// sqldb.Options.
+	ReadOnly bool
 	// Retention is what is kept of the events. Zero keeps all of them.
 	Retention eventlog.Retention
 }
@@ -80,6 +83,7 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 		File:          File,
 		Clock:         opts.Clock,
 		Random:        opts.Random,
+		ReadOnly:      opts.ReadOnly,
 		Migrations: []sqldb.Set{
 			eventlog.Migrations(),
 			eventlog.ConsumerMigrations(),
@@ -103,6 +107,9 @@ func (s *Store) prepare(ctx context.Context, opts Options) (err error) {
 		Clock: s.clock, Rand: opts.Random, Retention: opts.Retention, OneAppender: true, // whoever appends has locked the head
 	}); err != nil {
 		return err
+	}
+	if opts.ReadOnly {
+		return nil // nobody is given a page token
 	}
 	if s.pageKey, err = s.loadPageKey(ctx, opts.Random); err != nil {
 		return fmt.Errorf("key of page tokens: %w", err)

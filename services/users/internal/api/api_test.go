@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -39,25 +40,40 @@ const purgeAfter = time.Hour
 // serve is start with a clock of the domain.
 func serve(t *testing.T, at clock.Clock, options ...func(*kittest.Options)) *kittest.Harness {
 	t.Helper()
-	store, err := sqlstore.Open(t.Context(), sqlstore.Options{Dir: t.TempDir(), Clock: clock.System(), Random: rand.Reader})
+	h, _ := serveStore(t, sqlstore.Options{Dir: t.TempDir()}, at, options...)
+	return h
+}
+
+// serveStore is serve on a store of these options, and returns what ends it before the test does.
+func serveStore(t *testing.T, opts sqlstore.Options, at clock.Clock, options ...func(*kittest.Options)) (h *kittest.Harness, stop func()) {
+	t.Helper()
+	opts.Clock, opts.Random = clock.System(), rand.Reader
+	store, err := sqlstore.Open(t.Context(), opts)
 	if err != nil {
 		t.Fatal(err)
 	}
 	running, end := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- store.Run(running) }()
-	t.Cleanup(func() {
+	closeStore := sync.OnceFunc(func() {
 		end()
 		if err := errors.Join(<-ended, store.Close()); err != nil {
 			t.Errorf("close: %v", err)
 		}
 	})
+	t.Cleanup(closeStore)
 	service := users.NewService(users.Deps{
 		Store: store, Clock: at, NewID: id.Generator(clock.System(), rand.Reader), PurgeAfter: purgeAfter,
 	})
-	return kittest.Start(t, api.New(service, store.PageKey()).Register, append([]func(*kittest.Options){
+	h = kittest.Start(t, api.New(service, store.PageKey()).Register, append([]func(*kittest.Options){
 		func(o *kittest.Options) { o.Name = "users" },
 	}, options...)...)
+	return h, func() {
+		if err := h.Stop(); err != nil {
+			t.Errorf("stop: %v", err)
+		}
+		closeStore()
+	}
 }
 
 // admin returns a client whose calls are an administrator's.

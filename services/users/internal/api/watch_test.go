@@ -8,7 +8,11 @@ import (
 	"google.golang.org/grpc/codes"
 
 	usersv1 "github.com/concordat-dev/concordat/gen/go/users/v1"
+	"github.com/concordat-dev/concordat/kit/clock"
+	"github.com/concordat-dev/concordat/kit/eventlog"
+	"github.com/concordat-dev/concordat/kit/fault"
 	"github.com/concordat-dev/concordat/kit/kittest"
+	"github.com/concordat-dev/concordat/services/users/internal/sqlstore"
 )
 
 // watcher reads a watch.
@@ -149,5 +153,71 @@ func TestAWatchEndsWithItsResumePointWhenTheServerStops(t *testing.T) {
 	}
 	if err := h.Stop(); err != nil {
 		t.Errorf("stop: %v", err)
+	}
+}
+
+func TestAWatchFromWhatIsNoLongerKeptIsToldWhereItCanGoOn(t *testing.T) {
+	t.Parallel()
+	opts := sqlstore.Options{Dir: t.TempDir()}
+	h, stop := serveStore(t, opts, clock.System())
+	begin := watch(t, admin(h), "", "").token
+	for n := range 5 {
+		create(t, admin(h), request(n))
+	}
+	stop()
+	opts.Retention = eventlog.Retention{MaxEvents: 2} // looked after once the store runs
+	h, _ = serveStore(t, opts, clock.System())
+	c := admin(h)
+	var err error
+	for err == nil {
+		err = received(c.WatchUsers(timeout(t), &usersv1.WatchUsersRequest{ResumeToken: begin}))
+	}
+	f := kittest.WantFault(t, err, codes.OutOfRange, "RESUME_TOKEN_TOO_OLD")
+	if f.Domain() != fault.Domain {
+		t.Errorf("the domain is %q", f.Domain())
+	}
+	watch(t, c, "", f.Metadata()["oldest_resume_token"]).want("CREATED 3 matches", "CREATED 4 matches")
+}
+
+func TestAWatchThatDoesNotKeepUpIsCutAndGoesOnWithoutGapOrDuplicate(t *testing.T) {
+	t.Parallel()
+	c := admin(start(t))
+	const n = 6000 // more than the buffer of a watch and those of a connection
+	last := watch(t, c, `display_name = "Last"`, "")
+	slow := watch(t, c, "", "")
+	rows := requests(0, n)
+	rows[n-1].DisplayName = "Last"
+	if resp := importAll(t, c, rows); resp.GetCreatedCount() != n {
+		t.Fatalf("%d were made", resp.GetCreatedCount())
+	}
+	last.next() // so all before it were handed out
+	var told []string
+	read := func(w *watcher) error {
+		for len(told) < n {
+			msg, err := w.stream.Recv()
+			if err != nil {
+				return err
+			}
+			w.token = msg.GetResumeToken()
+			if e := msg.GetEvent(); e != nil {
+				told = append(told, e.GetUserId())
+			}
+		}
+		return nil
+	}
+	f := kittest.WantFault(t, read(slow), codes.ResourceExhausted, "CONSUMER_TOO_SLOW")
+	if f.Domain() != fault.Domain || f.Metadata()["resume_token"] != slow.token {
+		t.Errorf("domain %q, metadata %v; the last token was %s", f.Domain(), f.Metadata(), slow.token)
+	}
+	if len(told) == 0 || len(told) >= n {
+		t.Fatalf("it was told of %d before it was cut", len(told))
+	}
+	if err := read(watch(t, c, "", f.Metadata()["resume_token"])); err != nil {
+		t.Fatal(err)
+	}
+	for i, id := range told {
+		if id != rows[i].GetUserId() {
+			t.Fatalf("event %d is of %s, want %s", i, id, rows[i].GetUserId())
+		}
 	}
 }

@@ -23,7 +23,8 @@ var ErrNoBackup = errors.New("is no backup of users")
 // SQLite database whichever engine the store is on, and is restored on either. It is complete once it has its name, and it holds
 // personal data and keys: its mode is 0600.
 //
-// A PostgreSQL database is brought up to the schema of this program first, as it is when the service starts.
+// It changes nothing, and returns sqldb.ErrOlderSchema or sqldb.ErrNewerSchema where the store is not of this program's
+// schema.
 func Backup(ctx context.Context, opts Options, to string) error {
 	if _, err := os.Lstat(to); !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("%s is there already", to)
@@ -49,8 +50,9 @@ func within(parent string, f func(dir string) error) error {
 // extract writes a store into a new file, whose directory has nothing else.
 func extract(ctx context.Context, opts Options, to string) error {
 	if opts.URL == "" {
-		return copyFile(ctx, filepath.Join(opts.Dir, file), to)
+		return copyLive(ctx, opts, to)
 	}
+	opts.ReadOnly = true
 	source, err := Open(ctx, opts)
 	if err != nil {
 		return err
@@ -66,6 +68,16 @@ func extract(ctx context.Context, opts Options, to string) error {
 		return copyFile(ctx, filepath.Join(dir, file), to)
 	})
 	return errors.Join(err, source.Close())
+}
+
+// copyLive writes the SQLite store of a service into a new file, if it is of this program's schema.
+func copyLive(ctx context.Context, opts Options, to string) error {
+	opts.ReadOnly = true
+	s, err := Open(ctx, opts)
+	if err != nil {
+		return err
+	}
+	return errors.Join(copyFile(ctx, s.db.Path(), to), s.Close())
 }
 
 // copyTo copies a snapshot of the store into one that has no users, in one transaction.
@@ -171,13 +183,9 @@ func Restore(ctx context.Context, opts Options, from string, report func(problem
 
 // verifyRestored checks what a service will find: that nothing has come in between the restored file and its name.
 func verifyRestored(ctx context.Context, opts Options, want Summary, report func(string)) error {
-	s, err := Open(ctx, opts)
+	found, err := verifyStore(ctx, opts, report)
 	if err != nil {
-		return fmt.Errorf("open what was restored: %w", err)
-	}
-	found, err := s.verify(ctx, report)
-	if err = errors.Join(err, s.Close()); err != nil {
-		return err
+		return fmt.Errorf("what was restored: %w", err)
 	}
 	if found != want {
 		return fmt.Errorf("what was restored has %d users and %d events, the backup %d and %d", found.Users, found.Events, want.Users, want.Events)

@@ -46,6 +46,9 @@ type Options struct {
 	// Snapshots is how many snapshots are held at once. Zero means 4. On PostgreSQL they take no more than a quarter of the
 	// Connections, and always one.
 	Snapshots int
+	// ReadOnly opens a store that is there and up to date to read it, beside a process that has it open; see
+	// sqldb.Options.
+	ReadOnly bool
 	// Retention is how long events are kept. Zero means for ever.
 	Retention eventlog.Retention
 }
@@ -92,6 +95,7 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 		Random:      opts.Random,
 		Readers:     opts.Readers + opts.Snapshots,
 		Connections: opts.Connections,
+		ReadOnly:    opts.ReadOnly,
 
 		OrderedReads: true,
 		Migrations: []sqldb.Set{
@@ -120,8 +124,10 @@ func (s *Store) load(ctx context.Context, opts Options) error {
 	if err != nil {
 		return err
 	}
-	if s.pageKey, err = s.secret(ctx, "page_key", opts.Random); err != nil {
-		return fmt.Errorf("key of the page tokens: %w", err)
+	if !opts.ReadOnly { // else nobody is given a page token
+		if s.pageKey, err = s.secret(ctx, "page_key", opts.Random); err != nil {
+			return fmt.Errorf("key of the page tokens: %w", err)
+		}
 	}
 	var seed [32]byte
 	if _, err := io.ReadFull(opts.Random, seed[:]); err != nil {

@@ -26,34 +26,44 @@ type Summary struct {
 	Problems int
 }
 
-// Verify checks what must be true of a store at each moment, while the service may be running, and reports each problem with
-// the id that it is about, up to a hundred. It returns ErrCorrupt if there is one. Of SQLite it checks a copy, which needs as much
-// room in the directory for temporary files. A from that is not empty is a backup to check instead.
+// Verify checks what must be true of a store at each moment, while the service may be running, and reports each problem
+// with the id that it is about, up to a hundred. It returns ErrCorrupt if there is one. Of SQLite it checks a copy,
+// which needs as much room in the directory for temporary files. It changes nothing, and returns sqldb.ErrOlderSchema
+// or sqldb.ErrNewerSchema where the store is not of this program's schema.
+//
+// A from that is not empty is a backup to check instead, which may be older: it is checked as what Restore would make
+// of it.
 func Verify(ctx context.Context, opts Options, from string, report func(problem string)) (Summary, error) {
 	if from == "" && opts.URL != "" {
-		s, err := Open(ctx, opts)
-		if err != nil {
-			return Summary{}, err
-		}
-		found, err := s.verify(ctx, report)
-		return found, errors.Join(err, s.Close())
-	}
-	if from == "" {
-		from = filepath.Join(opts.Dir, file)
+		opts.ReadOnly = true
+		return verifyStore(ctx, opts, report)
 	}
 	var found Summary
 	err := within(os.TempDir(), func(dir string) error {
-		if err := copyFile(ctx, from, filepath.Join(dir, file)); err != nil {
-			return err
+		made := filepath.Join(dir, file)
+		var err error
+		if from == "" {
+			err = copyLive(ctx, opts, made)
+		} else {
+			err = copyFile(ctx, from, made)
 		}
-		s, err := Open(ctx, Options{Dir: dir, Clock: opts.Clock, Random: opts.Random})
 		if err != nil {
 			return err
 		}
-		found, err = s.verify(ctx, report)
-		return errors.Join(err, s.Close())
+		found, err = verifyStore(ctx, Options{Dir: dir, Clock: opts.Clock, Random: opts.Random}, report)
+		return err
 	})
 	return found, err
+}
+
+// verifyStore opens a store and checks it.
+func verifyStore(ctx context.Context, opts Options, report func(problem string)) (Summary, error) {
+	s, err := Open(ctx, opts)
+	if err != nil {
+		return Summary{}, err
+	}
+	found, err := s.verify(ctx, report)
+	return found, errors.Join(err, s.Close())
 }
 
 // verifier looks for what is wrong on one snapshot.

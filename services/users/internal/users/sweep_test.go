@@ -189,6 +189,33 @@ func TestAUserWhoIsBroughtBackWhileASweepIsUnderWayIsNotErased(t *testing.T) {
 	}
 }
 
+func TestAUserWhoIsDeletedAnewWhileASweepIsUnderWayKeepsTheWholeTime(t *testing.T) {
+	t.Parallel()
+	broken := &stubborn{}
+	h := newHouse(t, func(s users.Store) users.Store { broken.Store = s; return broken })
+	ids := h.make(1)
+	h.delete(ids...)
+	h.clock.Advance(purgeAfter)
+	broken.before = func() {
+		broken.before = nil
+		if _, err := h.Undelete(t.Context(), h.target(ids[0])); err != nil {
+			t.Error(err)
+		}
+		h.delete(ids...)
+	}
+	if swept := h.sweep(); swept != (users.Swept{}) || len(h.erased(ids)) != 0 {
+		t.Errorf("%+v, erased %q", swept, h.erased(ids))
+	}
+	h.clock.Advance(purgeAfter - time.Microsecond)
+	if swept := h.sweep(); swept.Erased != 0 {
+		t.Errorf("before the time is over: %+v", swept)
+	}
+	h.clock.Advance(time.Microsecond)
+	if swept := h.sweep(); swept.Erased != 1 {
+		t.Errorf("when the time is over: %+v", swept)
+	}
+}
+
 func TestClaimsAreForgottenWhenNobodySendsThemAgain(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t, plain)

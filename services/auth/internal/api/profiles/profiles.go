@@ -86,17 +86,40 @@ func emailRefused(err error) error {
 	return refused.Because(fmt.Errorf("create user: %w: %w", auth.ErrProfileRefused, err))
 }
 
-// Exists says whether there is a user; see auth.Profiles.
-func (p Profiles) Exists(ctx context.Context, id auth.UserID) (bool, error) {
-	_, err := p.users.GetUser(ctx, &usersv1.GetUserRequest{UserId: string(id)})
+// Find returns what there is of a user; see auth.Profiles.
+func (p Profiles) Find(ctx context.Context, id auth.UserID) (auth.KnownProfile, error) {
+	resp, err := p.users.GetUser(ctx, &usersv1.GetUserRequest{UserId: string(id)})
 	switch {
 	case err == nil:
-		return true, nil
+		return known(resp.GetUser()), nil
 	case errors.Is(err, errUserNotFound):
-		return false, nil
+		return auth.KnownProfile{}, auth.ErrNoRecord
 	default:
-		return false, failed(ctx, "get user", err)
+		return auth.KnownProfile{}, failed(ctx, "get user", err)
 	}
+}
+
+// FindAll returns what there is of several; see auth.Profiles.
+func (p Profiles) FindAll(ctx context.Context, ids []auth.UserID) ([]auth.KnownProfile, error) {
+	left := make([]string, len(ids))
+	for i, id := range ids {
+		left[i] = string(id)
+	}
+	var all []auth.KnownProfile
+	for len(left) > 0 {
+		resp, err := p.users.BatchGetUsers(ctx, &usersv1.BatchGetUsersRequest{UserIds: left})
+		if err != nil {
+			return nil, failed(ctx, "get users", err)
+		}
+		for _, u := range resp.GetUsers() {
+			all = append(all, known(u))
+		}
+		if len(resp.GetRemainingUserIds()) >= len(left) {
+			return nil, errInternal.Because(errors.New("get users: it answers of nobody"))
+		}
+		left = resp.GetRemainingUserIds()
+	}
+	return all, nil
 }
 
 // failed returns what a call that was not answered means to our own caller.

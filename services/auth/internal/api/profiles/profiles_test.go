@@ -7,7 +7,10 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/types/known/timestamppb"
+
 	usersv1 "github.com/concordat-dev/concordat/gen/go/users/v1"
+	"github.com/concordat-dev/concordat/kit/eventlog"
 	"github.com/concordat-dev/concordat/kit/fault"
 	"github.com/concordat-dev/concordat/kit/grpcfault"
 	"github.com/concordat-dev/concordat/services/auth/internal/api/profiles"
@@ -108,22 +111,79 @@ func TestAnEmailThatUsersDoesNotTakeIsTheCallersToMend(t *testing.T) {
 	}
 }
 
-func TestWhetherAUserExists(t *testing.T) {
+func TestWhatThereIsOfAUser(t *testing.T) {
 	t.Parallel()
 	users, p := start(t)
-	users.Add(&usersv1.User{UserId: bob, Email: "bob@example.com"})
-	for id, want := range map[auth.UserID]bool{ann: false, bob: true} {
-		got, err := p.Exists(t.Context(), id)
-		if err != nil || got != want {
-			t.Errorf("%s: got %t, %v", id, got, err)
+	at := time.Date(2026, 3, 1, 9, 30, 0, 123456000, time.UTC)
+	for id, row := range map[string]struct {
+		user *usersv1.User
+		want auth.ProfileState
+	}{
+		"0197a000-0000-7000-8000-000000000001": {&usersv1.User{State: usersv1.UserState_USER_STATE_ACTIVE}, auth.ProfileActive},
+		"0197a000-0000-7000-8000-000000000002": {&usersv1.User{State: usersv1.UserState_USER_STATE_DISABLED}, auth.ProfileDisabled},
+		"0197a000-0000-7000-8000-000000000003": {&usersv1.User{State: usersv1.UserState_USER_STATE_DELETED}, auth.ProfileDeleted},
+		"0197a000-0000-7000-8000-000000000004": {&usersv1.User{State: usersv1.UserState_USER_STATE_DELETED, ErasedAt: timestamppb.Now()}, auth.ProfileErased},
+		"0197a000-0000-7000-8000-000000000005": {&usersv1.User{State: 99}, auth.ProfileDisabled},
+	} {
+		row.user.UserId, row.user.Email, row.user.UpdatedAt = id, "a@example.com", timestamppb.New(at)
+		users.Add(row.user)
+		want := auth.KnownProfile{UserID: auth.UserID(id), Email: "a@example.com", State: row.want, At: at}
+		if got, err := p.Find(t.Context(), auth.UserID(id)); err != nil || got != want {
+			t.Errorf("got %+v, %v; want %+v", got, err, want)
 		}
+	}
+	if _, err := p.Find(t.Context(), ann); !errors.Is(err, auth.ErrNoRecord) {
+		t.Errorf("nobody: %v", err)
+	}
+	ids := []auth.UserID{"0197a000-0000-7000-8000-000000000001", ann, "0197a000-0000-7000-8000-000000000003"}
+	all, err := p.FindAll(t.Context(), ids)
+	if err != nil || len(all) != 2 || all[0].UserID != ids[0] || all[1].UserID != ids[2] || all[1].State != auth.ProfileDeleted {
+		t.Errorf("of three: %+v, %v", all, err)
 	}
 }
 
-// both runs both calls and returns their errors.
-func both(ctx context.Context, p profiles.Profiles) map[string]error {
-	_, err := p.Exists(ctx, ann)
-	return map[string]error{"create": p.Create(ctx, ada()), "exists": err}
+func TestTheChangesOfProfilesThatMeanSomethingToAccounts(t *testing.T) {
+	t.Parallel()
+	users, p := start(t)
+	users.Add(&usersv1.User{UserId: ann, Email: "ann@example.com"})
+	stream, err := p.Changes().Open(t.Context(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	change, begin, err := stream.Next(t.Context())
+	if err != nil || change != nil || begin == "" {
+		t.Fatalf("where it stands: %+v, %q, %v", change, begin, err)
+	}
+	for what, want := range map[usersv1.UserEventType]*auth.ProfileChange{
+		usersv1.UserEventType_USER_EVENT_TYPE_CREATED:  nil,
+		usersv1.UserEventType_USER_EVENT_TYPE_UPDATED:  {Moved: false},
+		usersv1.UserEventType_USER_EVENT_TYPE_DISABLED: {Moved: true},
+		usersv1.UserEventType_USER_EVENT_TYPE_ENABLED:  {Moved: true},
+		usersv1.UserEventType_USER_EVENT_TYPE_ERASED:   {Moved: true},
+	} {
+		users.Change(ann, what, func(u *usersv1.User) { u.State = usersv1.UserState_USER_STATE_DELETED })
+		change, token, err := stream.Next(t.Context())
+		if err != nil || token == "" || (change == nil) != (want == nil) {
+			t.Fatalf("%s: got %+v, %q, %v", what, change, token, err)
+		}
+		if want != nil && (change.Moved != want.Moved || change.UserID != ann || change.State != auth.ProfileDeleted || change.At.IsZero()) {
+			t.Errorf("%s: got %+v", what, change)
+		}
+	}
+	users.Forget()
+	if stream, err = p.Changes().Open(t.Context(), begin); err == nil {
+		_, _, err = stream.Next(t.Context())
+	}
+	if !errors.Is(err, eventlog.ErrTooOld) {
+		t.Errorf("from what is forgotten: %v", err)
+	}
+}
+
+// each runs every call and returns their errors.
+func each(ctx context.Context, p profiles.Profiles) map[string]error {
+	_, err := p.Find(ctx, ann)
+	_, all := p.FindAll(ctx, []auth.UserID{ann})
+	return map[string]error{"create": p.Create(ctx, ada()), "find": err, "find all": all}
 }
 
 func TestUsersThatDoesNotAnswerIsUnavailable(t *testing.T) {
@@ -131,7 +191,7 @@ func TestUsersThatDoesNotAnswerIsUnavailable(t *testing.T) {
 	users, p := start(t)
 	check := func(what string, p profiles.Profiles) {
 		t.Helper()
-		for call, err := range both(t.Context(), p) {
+		for call, err := range each(t.Context(), p) {
 			f := grpcfault.Public(err, "auth.v1")
 			if !errors.Is(err, auth.ErrUpstreamUnavailable) || f.Domain() != "policy.v1" || f.Metadata()["upstream"] != "users" {
 				t.Errorf("%s: %s: got %v", what, call, err)
@@ -166,7 +226,7 @@ func TestAnAnswerThatIsAboutUsIsAnErrorOfOurs(t *testing.T) {
 		"unknown":   fault.New(fault.Unimplemented, "UNIMPLEMENTED", "there is no such method").WithDomain("policy.v1"),
 	} {
 		users.Answer(func(context.Context) error { return err })
-		for call, err := range both(t.Context(), p) {
+		for call, err := range each(t.Context(), p) {
 			if f := grpcfault.Public(err, "auth.v1"); f.Kind() != fault.Internal || errors.Is(err, auth.ErrProfileRefused) {
 				t.Errorf("%s: %s: got %v", what, call, err)
 			}
@@ -184,7 +244,7 @@ func TestACallerWhoIsOutOfTimeIsToldSo(t *testing.T) {
 		<-ctx.Done()
 		return ctx.Err()
 	})
-	for call, err := range both(ctx, p) {
+	for call, err := range each(ctx, p) {
 		if fault.KindOf(err) != fault.Canceled {
 			t.Errorf("%s: got %v", call, err)
 		}

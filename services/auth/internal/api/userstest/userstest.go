@@ -29,6 +29,9 @@ type Server struct {
 	users    map[string]*usersv1.User              // by id
 	requests map[string]*usersv1.CreateUserRequest // by caller and request id
 	answer   func(context.Context) error           // where set, what comes before each answer
+	events   []*usersv1.UserEvent
+	oldest   int           // the events before it are forgotten
+	more     chan struct{} // closed and made anew with each event
 }
 
 // Start serves until the test ends. dir holds the PKI that it shares with its callers.
@@ -48,6 +51,7 @@ func StartOn(t testing.TB, dir string, listener net.Listener) *Server {
 		address:  listener.Addr().String(),
 		users:    make(map[string]*usersv1.User),
 		requests: make(map[string]*usersv1.CreateUserRequest),
+		more:     make(chan struct{}),
 	}
 	s.Harness = kittest.Start(t, func(r grpc.ServiceRegistrar) { usersv1.RegisterUserServiceServer(r, s) }, func(o *kittest.Options) {
 		o.Name, o.Dir, o.Listener = "users", dir, listener
@@ -77,8 +81,11 @@ func (s *Server) Down(down bool) {
 	s.Answer(func(context.Context) error { return ErrDown })
 }
 
-// Add adds a user as an import does.
+// Add adds a user as an import does: active, where no state is given.
 func (s *Server) Add(user *usersv1.User) {
+	if user.GetState() == usersv1.UserState_USER_STATE_UNSPECIFIED {
+		user.State = usersv1.UserState_USER_STATE_ACTIVE
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.users[user.GetUserId()] = user
