@@ -106,6 +106,8 @@ type Report struct {
 	Approvals []ApprovalState `json:"approvals"`
 	// Analysed says how far the search for consumers went; nil where it was not asked for.
 	Analysed *Analysed `json:"analysed,omitempty"`
+	// Evidence says what the snapshots of usage are worth; nil where there are none.
+	Evidence *Evidence `json:"evidence,omitempty"`
 	// Bump is the least part of a semantic version that has to go up since the last baseline that is a release.
 	Bump string `json:"semver"`
 	// Took is how long the review took.

@@ -180,7 +180,7 @@ func seen(f *review.Finding, now time.Time) string {
 		return ""
 	}
 	s := f.Seen[0]
-	text := fmt.Sprintf("last used by %s at %s, %d times counted", s.Caller, s.LastSeen.UTC().Format("2006-01-02 15:04 UTC"), s.Count)
+	text := fmt.Sprintf("last %s at %s, %d times counted", s, s.LastSeen.UTC().Format("2006-01-02 15:04 UTC"), s.Count)
 	if len(f.Seen) > 1 {
 		text += fmt.Sprintf(", and by %d more", len(f.Seen)-1)
 	}
