@@ -151,7 +151,7 @@ func (x *exchange) refuse(f *fault.Fault, code int) {
 // ServeHTTP implements http.Handler.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	started := h.cfg.Clock.Now()
-	x := &exchange{w: &countingWriter{ResponseWriter: w}, r: r, origin: &forward.Origin{
+	x := &exchange{w: newCountingWriter(w, r), r: r, origin: &forward.Origin{
 		Address: h.cfg.Forwarder.ClientAddress(r.RemoteAddr, r.Header.Values(forward.ForwardedHeader)),
 	}}
 	x.origin.RequestID = r.Header.Get(forward.RequestIDHeader)
@@ -169,6 +169,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			}
 		}
 		h.log(x, started)
+		x.w.linger()
 		if panicked != nil {
 			panic(http.ErrAbortHandler) // what was sent of the answer must not look whole
 		}
@@ -273,22 +274,25 @@ func (h *Handler) serveTranscoded(x *exchange) {
 		x.refuse(errQuery, http.StatusBadRequest)
 		return
 	}
-	var interrupt func()
-	limit := h.cfg.MaxBodyBytes
+	var body *frames
 	control := http.NewResponseController(x.w)
 	if x.protocol.framed() {
-		interrupt = func() { _ = control.SetReadDeadline(time.Unix(1, 0)) } // where it fails, the caller ends it
-	} else {
-		limit = 0
-		if f, code := h.readBody(x, control); f != nil {
-			x.refuse(f, code)
-			return
+		body = &frames{
+			limit: h.cfg.MaxBodyBytes, single: !x.method.ClientStream, ended: x.w.body.hasEnded,
+			interrupt: func() { _ = control.SetReadDeadline(time.Unix(1, 0)) }, // where it fails, the caller ends it
+			whole:     func() { _ = control.SetReadDeadline(time.Time{}) },
 		}
+		if body.single {
+			_ = control.SetReadDeadline(time.Now().Add(bodyTimeout)) // where there are none, the connection bounds it
+		}
+	} else if f, code := h.readBody(x, control); f != nil {
+		x.refuse(f, code)
+		return
 	}
 	out := &errorWriter{ResponseWriter: x.w}
 	d := &duplex{origin: x.origin}
 	r := x.r.WithContext(forward.WithOrigin(x.r.Context(), x.origin))
-	d.serve(h.transcoder, out, r, limit, interrupt)
+	d.serve(h.transcoder, out, r, body)
 	out.finish(x.protocol, x.origin)
 }
 
@@ -392,36 +396,3 @@ func truncate(s string, n int) string {
 	}
 	return s
 }
-
-// countingWriter knows what was answered.
-type countingWriter struct {
-	http.ResponseWriter
-	code int // 0 until the headers are written
-}
-
-// WriteHeader implements http.ResponseWriter.
-func (w *countingWriter) WriteHeader(code int) {
-	if w.code == 0 {
-		w.code = code
-	}
-	w.ResponseWriter.WriteHeader(code)
-}
-
-// Write implements io.Writer.
-func (w *countingWriter) Write(p []byte) (int, error) {
-	if w.code == 0 {
-		w.code = http.StatusOK
-	}
-	return w.ResponseWriter.Write(p)
-}
-
-// Flush implements http.Flusher, which the gRPC server asks for.
-func (w *countingWriter) Flush() {
-	if w.code == 0 {
-		w.code = http.StatusOK
-	}
-	_ = http.NewResponseController(w.ResponseWriter).Flush() // it fails where the caller has left
-}
-
-// Unwrap is for http.ResponseController.
-func (w *countingWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
