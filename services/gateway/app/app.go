@@ -280,10 +280,11 @@ func (a *App) Run(ctx context.Context) error {
 }
 
 func (a *App) serveHTTP() error {
+	l := edge.Watch(a.httpListener)
 	if a.secure {
-		return a.http.ServeTLS(a.httpListener, "", "")
+		return a.http.ServeTLS(l, "", "")
 	}
-	return a.http.Serve(a.httpListener)
+	return a.http.Serve(l)
 }
 
 // stop ends what is served.

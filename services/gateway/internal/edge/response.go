@@ -37,7 +37,7 @@ func newCountingWriter(w http.ResponseWriter, r *http.Request) *countingWriter {
 func (w *countingWriter) WriteHeader(code int) {
 	if w.code == 0 {
 		w.code = code
-		if w.http1 && !w.body.hasEnded() {
+		if w.http1 && (w.body.broken.Load() || !w.body.hasEnded()) {
 			w.Header().Set("Connection", "close")
 		}
 	}
@@ -70,10 +70,17 @@ func (w *countingWriter) linger() {
 // Unwrap is for http.ResponseController.
 func (w *countingWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
+// breakOff ends a read of the body that waits, and those that come.
+func (w *countingWriter) breakOff() {
+	w.body.broken.Store(true)
+	_ = http.NewResponseController(w.ResponseWriter).SetReadDeadline(time.Unix(1, 0)) // where it fails, the caller ends it
+}
+
 // wireBody is the body of a request that knows whether it was read to its end.
 type wireBody struct {
 	io.ReadCloser
-	ended atomic.Bool
+	ended  atomic.Bool
+	broken atomic.Bool // the reading was broken off, which the end may have forestalled
 }
 
 // Read implements io.Reader.
