@@ -97,7 +97,7 @@ func (a *App) build(ctx context.Context) (err error) {
 	newID := id.Generator(a.deps.Clock, a.deps.Random)
 	if a.forwarder, err = forward.New(forward.Config{
 		Contract: a.contract, Conn: a.upstreams.Conn, Proxies: forward.Proxies(a.cfg.TrustedProxy),
-		Telemetry: a.signals, Log: a.deps.Log, Clock: a.deps.Clock, NewID: newID,
+		Telemetry: a.signals, CallerTraces: a.cfg.callerTraces(), Log: a.deps.Log, Clock: a.deps.Clock, NewID: newID,
 	}); err != nil {
 		return err
 	}
