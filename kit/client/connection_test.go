@@ -134,7 +134,7 @@ func TestAPeerThatHasGoneWithoutAWordIsFoundAfterFortySeconds(t *testing.T) {
 		for err = nil; err == nil; {
 			_, err = watch.Recv()
 		}
-		kittest.WantFault(t, err, codes.Unavailable, "UNAVAILABLE")
+		kittest.WantFault(t, err, codes.Unavailable, "UPSTREAM_UNAVAILABLE")
 		if took := time.Since(began); took < 9*time.Second || took > 41*time.Second {
 			t.Errorf("found %s after it went: %v", took, err)
 		}
