@@ -61,6 +61,8 @@ type Options struct {
 	ConnectionsPerAddress int
 	// ShedLoad is that of server.Config.
 	ShedLoad bool
+	// Logger is that of server.Config; nil means one that writes to Harness.Log.
+	Logger *slog.Logger
 }
 
 // Harness is a running server and ways to call it.
@@ -122,9 +124,13 @@ func Start(t testing.TB, register func(grpc.ServiceRegistrar), options ...func(*
 		h.dial = func(ctx context.Context) (net.Conn, error) { return new(net.Dialer).DialContext(ctx, "tcp", address) }
 	}
 	h.addr = listener.Addr()
+	logger := opts.Logger
+	if logger == nil {
+		logger = slog.New(slog.NewJSONHandler(h.Log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	}
 	srv, err := server.New(server.Config{
 		Listener: listener, Identity: h.Identity(opts.Name), Tokens: tokens, Edge: kit.Edge,
-		Log: slog.New(slog.NewJSONHandler(h.Log, &slog.HandlerOptions{Level: slog.LevelDebug})), Clock: opts.Clock,
+		Log: logger, Clock: opts.Clock,
 		NewID: h.newID, DrainTimeout: opts.DrainTimeout, Checks: opts.Checks, Telemetry: opts.Telemetry,
 		ConnectionsPerAddress: opts.ConnectionsPerAddress, ShedLoad: opts.ShedLoad,
 	}, register)
