@@ -207,6 +207,9 @@ func TestAnAddressHasItsShareOfConnections(t *testing.T) {
 	}
 }
 
+// noise is what a call may take whatever the one before took: the machine has other things to do.
+const noise = 2 * time.Millisecond
+
 // steady returns what measures the 99th percentile of calls over one connection: of five rounds the best, because a machine
 // that does other things too makes some of them worse, and those who hold calls up make all of them worse.
 func steady(t *testing.T, h *kittest.Harness) func() time.Duration {
@@ -253,7 +256,7 @@ func TestThoseWhoConnectAndSayNothingHoldUpNobody(t *testing.T) {
 		}()
 	}
 	logged(t, h, `"reason":"too_many_handshakes"`)
-	if after := measure(); after > 3*before {
+	if after := measure(); after > max(3*before, noise) {
 		t.Errorf("p99 %s beside %d silent connections, %s without", after, many, before)
 	}
 	for range 20 {
@@ -304,7 +307,7 @@ func TestThoseWhoSayNothingAfterTheirHandshakeHoldUpNobodyAndAreClosed(t *testin
 			closed <- time.Since(began)
 		}()
 	}
-	if after := measure(); after > 3*before {
+	if after := measure(); after > max(3*before, noise) {
 		t.Errorf("p99 %s beside %d connections that are silent after their handshake, %s without", after, many, before)
 	}
 	patience := time.After(20 * time.Second)
