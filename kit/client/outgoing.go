@@ -18,8 +18,8 @@ const (
 	ClientHeader = "x-concordat-client"
 )
 
-// outgoing adds who we are, the id of the request that ctx belongs to, its trace, and the metadata that is declared to go on. The deadline of ctx goes with it: a call that is
-// made for another one has what is left of the other's time.
+// outgoing adds who we are, the id of the request that ctx belongs to, its trace, and the metadata that is declared to
+// go on. The deadline of ctx goes with it: a call that is made for another one has what is left of the other's time.
 func (c *caller) outgoing(ctx context.Context) context.Context {
 	ctx = telemetry.Outgoing(ctx)
 	if id := identity.RequestID(ctx); id != "" {
@@ -28,7 +28,8 @@ func (c *caller) outgoing(ctx context.Context) context.Context {
 	return metadata.AppendToOutgoingContext(ctx, ClientHeader, c.agent)
 }
 
-// agent returns the value of ClientHeader: the version of the main module, else the commit that was built, else "devel".
+// agent returns the value of ClientHeader: the version of the main module, else the commit that was built, else
+// "devel".
 func agent(service string, build *debug.BuildInfo) string {
 	version := "devel"
 	if build != nil {

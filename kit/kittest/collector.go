@@ -31,6 +31,8 @@ type Span struct {
 	Service, Name, Kind string
 	// Trace, ID and Parent are in hexadecimal digits; Parent is "" at the head of a trace.
 	Trace, ID, Parent string
+	// Links are the traces that it has links to, in hexadecimal digits.
+	Links []string
 	// Attributes are texts and numbers as one reads them.
 	Attributes map[string]string
 }
@@ -64,7 +66,12 @@ func (c *Collector) Export(_ context.Context, req *collectorpb.ExportTraceServic
 		service := attributes(rs.GetResource().GetAttributes())["service.name"]
 		for _, ss := range rs.GetScopeSpans() {
 			for _, s := range ss.GetSpans() {
+				var links []string
+				for _, l := range s.GetLinks() {
+					links = append(links, hex.EncodeToString(l.GetTraceId()))
+				}
 				c.spans = append(c.spans, Span{
+					Links:   links,
 					Service: service, Name: s.GetName(), Kind: kinds[s.GetKind()],
 					Trace: hex.EncodeToString(s.GetTraceId()), ID: hex.EncodeToString(s.GetSpanId()), Parent: hex.EncodeToString(s.GetParentSpanId()),
 					Attributes: attributes(s.GetAttributes()),
@@ -92,6 +99,13 @@ func attributes(list []*commonpb.KeyValue) map[string]string {
 		}
 	}
 	return m
+}
+
+// All returns everything that has come, as it came. A process has sent all that it has once it has stopped.
+func (c *Collector) All() []Span {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.spans)
 }
 
 // Spans returns what has come of a trace, as it came. A process has sent all that it has once it has stopped.

@@ -64,6 +64,8 @@ type Options struct {
 	ShedLoad bool
 	// Usage is that of server.Config.
 	Usage *usage.Recorder
+	// Logger is that of server.Config; nil means one that writes to Harness.Log.
+	Logger *slog.Logger
 }
 
 // Harness is a running server and ways to call it.
@@ -125,9 +127,13 @@ func Start(t testing.TB, register func(grpc.ServiceRegistrar), options ...func(*
 		h.dial = func(ctx context.Context) (net.Conn, error) { return new(net.Dialer).DialContext(ctx, "tcp", address) }
 	}
 	h.addr = listener.Addr()
+	logger := opts.Logger
+	if logger == nil {
+		logger = slog.New(slog.NewJSONHandler(h.Log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	}
 	srv, err := server.New(server.Config{
 		Listener: listener, Identity: h.Identity(opts.Name), Tokens: tokens, Edge: kit.Edge,
-		Log: slog.New(slog.NewJSONHandler(h.Log, &slog.HandlerOptions{Level: slog.LevelDebug})), Clock: opts.Clock,
+		Log: logger, Clock: opts.Clock,
 		NewID: h.newID, DrainTimeout: opts.DrainTimeout, Checks: opts.Checks, Telemetry: opts.Telemetry,
 		ConnectionsPerAddress: opts.ConnectionsPerAddress, ShedLoad: opts.ShedLoad, Usage: opts.Usage,
 	}, register)

@@ -25,10 +25,10 @@ type connection struct {
 	address string // without port
 }
 
-// announce makes the call when the transport has read its headers: what follows is seen, whether a handler gets to see it or
-// not. It runs on the connection's reader, before anything is done for the call. A call whose :path has not the form of a
-// method's, "/service/method", is refused here, by the form alone, and so is one whose time is over already: grpc-go would, and nobody
-// would see it.
+// announce makes the call when the transport has read its headers: what follows is seen, whether a handler gets to see
+// it or not. It runs on the connection's reader, before anything is done for the call. A call whose :path has not the
+// form of a method's, "/service/method", is refused here, by the form alone, and so is one whose time is over already:
+// grpc-go would, and nobody would see it.
 func (s *Server) announce(ctx context.Context, info *tap.Info) (context.Context, error) {
 	m, ok := s.methods[info.FullMethodName]
 	if !ok {

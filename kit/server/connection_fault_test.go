@@ -207,22 +207,35 @@ func TestAnAddressHasItsShareOfConnections(t *testing.T) {
 	}
 }
 
+// noise is what a call may take whatever the one before took: the machine has other things to do.
+const noise = 2 * time.Millisecond
+
+// steady returns what measures the 99th percentile of calls over one connection: of five rounds the best, because a machine
+// that does other things too makes some of them worse, and those who hold calls up make all of them worse.
+func steady(t *testing.T, h *kittest.Harness) func() time.Duration {
+	conn := h.AsService("orders")
+	return func() time.Duration {
+		t.Helper()
+		best := time.Hour
+		for range 5 {
+			var took []time.Duration
+			for range 300 {
+				began := time.Now()
+				if err := conn.Invoke(t.Context(), echo.Public, echo.Message("", ""), echo.Message("", "")); err != nil {
+					t.Fatal(err)
+				}
+				took = append(took, time.Since(began))
+			}
+			slices.Sort(took)
+			best = min(best, took[len(took)*99/100])
+		}
+		return best
+	}
+}
+
 func TestThoseWhoConnectAndSayNothingHoldUpNobody(t *testing.T) {
 	h, address := onPort(t, echo.Handlers{})
-	steady := h.AsService("orders")
-	measure := func() time.Duration {
-		t.Helper()
-		var took []time.Duration
-		for range 300 {
-			began := time.Now()
-			if err := steady.Invoke(t.Context(), echo.Public, echo.Message("", ""), echo.Message("", "")); err != nil {
-				t.Fatal(err)
-			}
-			took = append(took, time.Since(began))
-		}
-		slices.Sort(took)
-		return took[len(took)*99/100]
-	}
+	measure := steady(t, h)
 	before := measure()
 	const many = 500
 	cut := make(chan struct{}, many)
@@ -243,7 +256,7 @@ func TestThoseWhoConnectAndSayNothingHoldUpNobody(t *testing.T) {
 		}()
 	}
 	logged(t, h, `"reason":"too_many_handshakes"`)
-	if after := measure(); after > 3*before+50*time.Millisecond {
+	if after := measure(); after > max(3*before, noise) {
 		t.Errorf("p99 %s beside %d silent connections, %s without", after, many, before)
 	}
 	for range 20 {
@@ -262,6 +275,50 @@ func TestThoseWhoConnectAndSayNothingHoldUpNobody(t *testing.T) {
 		case <-cut:
 		case <-last:
 			t.Fatalf("%d of %d silent connections were closed", closed, many)
+		}
+	}
+}
+
+func TestThoseWhoSayNothingAfterTheirHandshakeHoldUpNobodyAndAreClosed(t *testing.T) {
+	h, address := onPort(t, echo.Handlers{})
+	measure := steady(t, h)
+	before := measure()
+	const many = 500
+	config := h.Identity("orders").ClientTLS("test")
+	closed := make(chan time.Duration, many)
+	beginnings := []string{
+		"",                                 // not a word
+		"PRI * HTTP/2.0\r\n\r\nSM",         // the beginning of the first words
+		"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", // and no settings behind them
+		"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x06\x04\x00", // and half of them
+	}
+	for i := range many {
+		conn, err := tls.Dial("tcp", address, config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		if _, err := io.WriteString(conn, beginnings[i%len(beginnings)]); err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		go func() {
+			_, _ = io.Copy(io.Discard, conn)
+			closed <- time.Since(began)
+		}()
+	}
+	if after := measure(); after > max(3*before, noise) {
+		t.Errorf("p99 %s beside %d connections that are silent after their handshake, %s without", after, many, before)
+	}
+	patience := time.After(20 * time.Second)
+	for n := range many {
+		select {
+		case took := <-closed:
+			if took > 8*time.Second {
+				t.Errorf("closed after %s, want five seconds from the beginning", took)
+			}
+		case <-patience:
+			t.Fatalf("%d of %d connections were closed", n, many)
 		}
 	}
 }
@@ -328,6 +385,25 @@ func TestACertificateIsReplacedUnderLoadWithoutAFailedCall(t *testing.T) {
 			}
 		}
 		seen()
+	}
+	// As a rotation does it: one every five seconds, and each is in use before the next comes.
+	if !testing.Short() {
+		every := time.NewTicker(5 * time.Second)
+		defer every.Stop()
+		for range 3 {
+			for len(news) > 0 {
+				<-news
+			}
+			for _, name := range []string{"test", "orders"} {
+				swap(name)
+			}
+			swapped := time.Now()
+			seen()
+			if took := time.Since(swapped); took > 4*time.Second {
+				t.Errorf("a certificate is used %s after it was replaced", took)
+			}
+			<-every.C
+		}
 	}
 	stop()
 	callers.Wait()

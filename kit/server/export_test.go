@@ -25,6 +25,19 @@ func Observe(ctx context.Context, s *Server, info *tap.Info, caller identity.Cal
 	return nil
 }
 
+// Lose announces a call that ends before a handler has taken it up, by end or by its deadline, and returns the reason that is
+// told of it.
+func Lose(ctx context.Context, s *Server, info *tap.Info, end func()) (string, error) {
+	announced, err := s.announce(ctx, info)
+	if err != nil {
+		return "", err
+	}
+	end()
+	<-announced.Done()
+	s.lost(s.arrivals.over(0, s.cfg.Clock.Now()))
+	return callFrom(announced).fault.Reason(), nil
+}
+
 // Steps returns the names of the steps, outermost first.
 func Steps() []string {
 	var names []string

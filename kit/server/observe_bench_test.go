@@ -71,31 +71,12 @@ func BenchmarkObserve(b *testing.B) {
 }
 
 func benchmarkObserver(b *testing.B, log *slog.Logger, t *telemetry.Telemetry, parent string) {
-	dev, err := pki.NewDevelopment(b.TempDir(), "concordat", clock.System())
-	if err != nil {
-		b.Fatal(err)
-	}
-	self, err := dev.Identity(b.Context(), "test", func(err error) { b.Error(err) })
-	if err != nil {
-		b.Fatal(err)
-	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		b.Fatal(err)
-	}
-	s, err := server.New(server.Config{
-		Listener: listener, Identity: self, Edge: "gateway", Log: log, Clock: clock.System(),
-		NewID: id.Generator(clock.System(), rand.Reader), DrainTimeout: time.Second, Telemetry: t,
-	}, func(r grpc.ServiceRegistrar) { echo.Handlers{}.Register(r) })
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer s.Close()
+	s := quietServer(b, log, t)
 	md := metadata.Pairs(":authority", "test", "content-type", "application/grpc", "user-agent", "grpc-go/1.85.0", "x-request-id", "0198c2f1-0000-7000-8000-000000000000")
 	if parent != "" {
 		md.Set("traceparent", parent)
 	}
-	ctx := peer.NewContext(metadata.NewIncomingContext(context.Background(), md), &peer.Peer{Addr: listener.Addr(), LocalAddr: listener.Addr()})
+	ctx := peer.NewContext(metadata.NewIncomingContext(context.Background(), md), &peer.Peer{Addr: s.Addr(), LocalAddr: s.Addr()})
 	info := &tap.Info{FullMethodName: echo.Public, Header: md}
 	caller := identity.Caller{Peer: "gateway", Address: "198.51.100.1", User: &identity.User{ID: "0198c2f1-0000-7000-8000-000000000001"}}
 	ctx, cancel := context.WithTimeout(ctx, time.Hour)
@@ -106,4 +87,30 @@ func benchmarkObserver(b *testing.B, log *slog.Logger, t *telemetry.Telemetry, p
 			b.Fatal(err)
 		}
 	}
+}
+
+// quietServer returns a server that does not serve.
+func quietServer(t testing.TB, log *slog.Logger, tele *telemetry.Telemetry) *server.Server {
+	t.Helper()
+	dev, err := pki.NewDevelopment(t.TempDir(), "concordat", clock.System())
+	if err != nil {
+		t.Fatal(err)
+	}
+	self, err := dev.Identity(t.Context(), "test", func(err error) { t.Error(err) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := server.New(server.Config{
+		Listener: listener, Identity: self, Edge: "gateway", Log: log, Clock: clock.System(),
+		NewID: id.Generator(clock.System(), rand.Reader), DrainTimeout: time.Second, Telemetry: tele,
+	}, func(r grpc.ServiceRegistrar) { echo.Handlers{}.Register(r) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	return s
 }

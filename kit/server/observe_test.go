@@ -20,9 +20,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
-	"google.golang.org/protobuf/encoding/prototext"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/concordat-dev/concordat/kit/fault"
 	"github.com/concordat-dev/concordat/kit/kittest"
@@ -404,63 +402,6 @@ func TestNamesThatNobodyDeclaredNeverBecomeLabels(t *testing.T) {
 	}
 	if len(after) > before+10 {
 		t.Errorf("%d series, %d before", len(after), before)
-	}
-}
-
-// secretMessage has a value that the contract marks debug_redact.
-func secretMessage(secret string) proto.Message {
-	m := echo.Message("", "")
-	m.Set(m.Descriptor().Fields().ByName("secret"), protoreflect.ValueOfString(secret))
-	return m
-}
-
-func TestNothingSecretIsTold(t *testing.T) {
-	const secret = "hunter2 \"and\" more"
-	for name, fail := range map[string]func(req proto.Message) error{
-		"an error that quotes the request": func(req proto.Message) error { return errors.New("cannot store " + prototext.Format(req)) },
-		"an error that quotes the value":   func(proto.Message) error { return fmt.Errorf("bad password %q", secret) },
-		"a fault with details": func(proto.Message) error {
-			return fault.New(fault.NotFound, "NOT_FOUND", "x").With("value", secret).WithViolation("secret", "rule", "x").Because(errors.New(secret))
-		},
-		"a panic with the request":     func(req proto.Message) error { panic(req) },
-		"a panic with another message": func(proto.Message) error { panic(secretMessage("hunter2 of somebody else")) },
-		"a panic with a text":          func(proto.Message) error { panic("no " + secret) },
-	} {
-		t.Run(name, func(t *testing.T) {
-			tt := tell(t, echo.Handlers{
-				Unary: func(_ context.Context, req proto.Message) (proto.Message, error) { return nil, fail(req) },
-				Chat: func(s grpc.ServerStream) error {
-					m := echo.Message("", "")
-					if err := s.RecvMsg(m); err != nil {
-						return err
-					}
-					return fail(m)
-				},
-			}, func(c *telemetry.Config) { c.TraceRatio = 1 })
-			if err := tt.Anonymous().Invoke(t.Context(), echo.Public, secretMessage(secret), echo.Message("", "")); err == nil {
-				t.Fatal("no error")
-			}
-			s := openStream(t, t.Context(), tt.Anonymous(), echo.Chat, secretMessage(secret))
-			if err := s.RecvMsg(echo.Message("", "")); err == nil {
-				t.Fatal("no error")
-			}
-			spans := tt.end()
-			if len(spans) != 2 || strings.Count(tt.Log.String(), `"msg":"call"`) != 2 {
-				t.Fatalf("%d spans, log:\n%s", len(spans), tt.Log)
-			}
-			out := map[string]string{"the log": tt.Log.String()}
-			for _, s := range spans {
-				out["the spans"] += describe(s) + fmt.Sprint(s.Events)
-			}
-			for series := range tt.series() {
-				out["the metrics"] += series + "\n"
-			}
-			for where, text := range out {
-				if text == "" || strings.Contains(text, "hunter2") {
-					t.Errorf("%s:\n%s", where, text)
-				}
-			}
-		})
 	}
 }
 

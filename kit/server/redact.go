@@ -6,6 +6,9 @@ import (
 	"strconv"
 	"strings"
 
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	spb "google.golang.org/genproto/googleapis/rpc/status"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/descriptorpb"
 )
@@ -14,11 +17,11 @@ const (
 	redacted = "[redacted]"
 	// minSecret is the length below which a secret is not looked for, in bytes: it would be found everywhere.
 	minSecret = 4
-	// maxSecrets bounds the work for one line. A request with more of them has nothing of its failure logged.
+	// maxSecrets bounds the work for one failure. A request with more of them has nothing of its failure told.
 	maxSecrets = 100
 )
 
-// cleaner returns a function that takes the secrets of the call out of a text for the log: the access token, and the values
+// cleaner returns a function that takes the secrets of the call out of a text: the access token, and the values
 // of the fields of the request, or of the last message of a stream, that the contract marks debug_redact. Errors quote what
 // they were given more often than their authors think.
 func cleaner(c *call) func(string) string {
@@ -39,6 +42,42 @@ func cleaner(c *call) func(string) string {
 		}
 		return text
 	}
+}
+
+// conceal takes the secrets of the call out of what a status says in words: its text, its metadata, and what it complains of in
+// fields. Answers are kept, by proxies and by the logs of callers, who did not put the secret there. It changes st.
+func conceal(c *call, st *spb.Status) *spb.Status {
+	clean := cleaner(c)
+	st.Message = clean(st.GetMessage())
+	for _, d := range st.GetDetails() {
+		var said proto.Message
+		switch {
+		case d.MessageIs(&errdetails.ErrorInfo{}):
+			info := &errdetails.ErrorInfo{}
+			if d.UnmarshalTo(info) != nil || len(info.GetMetadata()) == 0 {
+				continue
+			}
+			for k, v := range info.GetMetadata() {
+				info.Metadata[k] = clean(v)
+			}
+			said = info
+		case d.MessageIs(&errdetails.BadRequest{}):
+			bad := &errdetails.BadRequest{}
+			if d.UnmarshalTo(bad) != nil {
+				continue
+			}
+			for _, v := range bad.GetFieldViolations() {
+				v.Description = clean(v.GetDescription())
+			}
+			said = bad
+		default:
+			continue
+		}
+		if err := d.MarshalFrom(said); err != nil {
+			d.Reset() // rather nothing than a secret
+		}
+	}
+	return st
 }
 
 // secretsOf returns the secrets, the longest first: one may be part of another. It stops beyond maxSecrets.

@@ -16,7 +16,8 @@ import (
 	"github.com/concordat-dev/concordat/kit/token"
 )
 
-// faults turns what comes from below into a status, with the id of the request among its details.
+// faults turns what comes from below into a status, with the id of the request among its details and without the secrets of
+// the call.
 func faults(*Server) step {
 	return step{
 		name: "faults",
@@ -46,7 +47,7 @@ func faults(*Server) step {
 				if wait := pushback(c, c.fault); wait != "" {
 					c.stream.SetTrailer(metadata.MD{pushbackTrailer: {wait}})
 				}
-				return status.FromProto(grpcfault.Status(err, domain, &errdetails.RequestInfo{RequestId: c.RequestID})).Err()
+				return status.FromProto(conceal(c, grpcfault.Status(err, domain, &errdetails.RequestInfo{RequestId: c.RequestID}))).Err()
 			}
 		},
 	}

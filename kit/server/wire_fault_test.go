@@ -210,8 +210,8 @@ func (a answer) want(t *testing.T, code codes.Code) {
 	}
 }
 
-// reason returns the reason among the details of the status, "" where there are none.
-func (a answer) reason(t *testing.T) string {
+// status returns the status of the answer with its details.
+func (a answer) status(t *testing.T) *spb.Status {
 	t.Helper()
 	var st spb.Status
 	raw, err := base64.RawStdEncoding.DecodeString(strings.TrimRight(a.fields["grpc-status-details-bin"], "="))
@@ -221,10 +221,17 @@ func (a answer) reason(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return &st
+}
+
+// reason returns the reason among the details of the status, "" where there are none.
+func (a answer) reason(t *testing.T) string {
+	t.Helper()
+	st := a.status(t)
 	if len(st.GetDetails()) == 0 {
 		return ""
 	}
-	return grpcfault.FromStatus(&st).Reason()
+	return grpcfault.FromStatus(st).Reason()
 }
 
 // message frames bytes as gRPC does.

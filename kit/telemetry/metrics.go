@@ -70,12 +70,15 @@ type MethodConfig struct {
 	Framework bool
 	// Reasons has the reasons that its faults may have; nil means none.
 	Reasons map[string]struct{}
+	// Callers says what becomes of the trace that a call of it comes with.
+	Callers CallerTraces
 }
 
 // Method is one method's share of the metrics, looked up once and for all: what a call does is add. It is safe for concurrent
 // use.
 type Method struct {
 	framework  bool
+	callers    CallerTraces
 	spanName   string
 	attributes []attribute.KeyValue
 
@@ -108,6 +111,7 @@ func (s *Service) Method(c MethodConfig) *Method {
 	}
 	m := &Method{
 		framework:  c.Framework,
+		callers:    c.Callers,
 		spanName:   service + "/" + name,
 		attributes: []attribute.KeyValue{semconv.RPCSystemGRPC, semconv.RPCService(service), semconv.RPCMethod(name)},
 		started:    calls.started.WithLabelValues(part, kind, service, name),

@@ -67,6 +67,19 @@ func NewContext(ctx context.Context, t *Trace) context.Context {
 	return context.WithValue(ctx, traceKey{}, t)
 }
 
+// CallerTraces says what becomes of the trace that a call comes with.
+type CallerTraces int
+
+const (
+	// FollowCallers: it goes on, and the caller has decided whether it is recorded. For callers that are ours.
+	FollowCallers CallerTraces = iota
+	// KeepCallers: it goes on, and whether it is recorded is decided here, by the share of Config and by chance, so that
+	// nobody can choose an id that is.
+	KeepCallers
+	// LinkCallers: a trace of our own begins, as if none had come. Where it is recorded, it has a link to the caller's.
+	LinkCallers
+)
+
 // Begin puts a call into the trace that its header names, or at the head of a new one, and returns its context: the given
 // one, unless the call is recorded. t must be zero.
 func (s *Service) Begin(ctx context.Context, t *Trace, m *Method, header metadata.MD, at time.Time) context.Context {
@@ -79,11 +92,24 @@ func (s *Service) Begin(ctx context.Context, t *Trace, m *Method, header metadat
 			}
 		}
 	}
+	var from trace.SpanContext // what there is a link to
+	sampled := false
+	switch {
+	case t.came && m.callers == LinkCallers:
+		from = t.remote()
+		t.id, t.parent, t.flags, t.came, t.state = trace.TraceID{}, trace.SpanID{}, 0, false, ""
+	case t.came && m.callers == KeepCallers:
+		sampled = s.t.sampler.root(newTraceID(s.t.cfg.Random))
+		t.flags &^= trace.FlagsSampled
+		if sampled {
+			t.flags |= trace.FlagsSampled
+		}
+	}
 	if s.tracer == nil {
 		return ctx // where nothing is recorded, nothing begins either: the next service decides
 	}
-	sampled := false
 	switch {
+	case t.came && m.callers == KeepCallers:
 	case t.came:
 		sampled = s.t.sampler.child(t.id, t.flags.IsSampled())
 	case m.framework:
@@ -96,26 +122,36 @@ func (s *Service) Begin(ctx context.Context, t *Trace, m *Method, header metadat
 		t.flags &^= trace.FlagsSampled // whoever is called from here follows, whatever the caller wanted
 		return ctx
 	}
-	return s.record(ctx, t, m, at)
+	return s.record(ctx, t, m, at, from)
 }
 
-// record makes the span of a call.
-func (s *Service) record(ctx context.Context, t *Trace, m *Method, at time.Time) context.Context {
+// remote returns what the caller says of its span.
+func (t *Trace) remote() trace.SpanContext {
+	state, err := trace.ParseTraceState(t.state)
+	if err != nil {
+		t.state = "" // it would not be carried on either
+	}
+	return trace.NewSpanContext(trace.SpanContextConfig{
+		TraceID: t.id, SpanID: t.parent, TraceFlags: t.flags, TraceState: state, Remote: true,
+	})
+}
+
+// record makes the span of a call, with a link where there is one to make.
+func (s *Service) record(ctx context.Context, t *Trace, m *Method, at time.Time, from trace.SpanContext) context.Context {
 	start := ctx
 	if t.came {
-		state, err := trace.ParseTraceState(t.state)
-		if err != nil {
-			t.state = "" // it would not be carried on either
-		}
-		start = trace.ContextWithRemoteSpanContext(ctx, trace.NewSpanContext(trace.SpanContextConfig{
-			TraceID: t.id, SpanID: t.parent, TraceFlags: t.flags, TraceState: state, Remote: true,
-		}))
+		start = trace.ContextWithRemoteSpanContext(ctx, t.remote())
 	} else {
 		start = context.WithValue(ctx, rootKey{}, t.id)
 	}
-	_, t.span = s.tracer.Start(start, m.spanName,
+	options := []trace.SpanStartOption{
 		trace.WithSpanKind(trace.SpanKindServer), trace.WithTimestamp(at),
-		trace.WithAttributes(m.attributes...), trace.WithAttributes(addresses(ctx)...))
+		trace.WithAttributes(m.attributes...), trace.WithAttributes(addresses(ctx)...),
+	}
+	if from.IsValid() {
+		options = append(options, trace.WithLinks(trace.Link{SpanContext: from}))
+	}
+	_, t.span = s.tracer.Start(start, m.spanName, options...)
 	sc := t.span.SpanContext()
 	t.parent, t.flags = sc.SpanID(), sc.TraceFlags()
 	return trace.ContextWithSpan(ctx, t.span)

@@ -16,7 +16,7 @@ import (
 func TestOneProcessTellsOfEachServiceInMetricsAndTraces(t *testing.T) {
 	collector := kittest.NewCollector(t)
 	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.Endpoint)
-	s := run(t, t.TempDir(), "--trace-ratio=0")
+	s := run(t, t.TempDir(), "--trace-ratio=0", "--gateway-caller-traces=follow")
 	p := at(t, s.grpc)
 	p.signUp(t, "ada@example.com", request1, "")
 	p.signIn(t, "ada@example.com")

@@ -30,6 +30,8 @@ const (
 	Service = "/echo.v1.EchoService/Service" // services
 	Limited = "/echo.v1.EchoService/Limited" // anybody, two at once, then one in ten seconds
 	ByText  = "/echo.v1.EchoService/ByText"  // anybody, one for each text
+	ByBoth  = "/echo.v1.EchoService/ByBoth"  // anybody, one for each text and address
+	ByWho   = "/echo.v1.EchoService/ByWho"   // anybody, one for each caller
 	Keyed   = "/echo.v1.EchoService/Keyed"   // anybody; a client may send it three times, when the server says so too; owner is the key
 	Hedged  = "/echo.v1.EchoService/Hedged"  // anybody; a client sends it again after 20 ms, three times in all
 	Packed  = "/echo.v1.EchoService/Packed"  // anybody; compressed, of 1000 bytes at most
@@ -76,6 +78,8 @@ var Contract = sync.OnceValue(func() protoreflect.ServiceDescriptor {
 			method("Service", false, false, &policyv1.MethodPolicy{Audience: []policyv1.Audience{policyv1.Audience_AUDIENCE_SERVICE}, Callers: []string{"orders", "gateway"}}),
 			method("Limited", false, false, &policyv1.MethodPolicy{Audience: public, Rate: []*policyv1.Rate{{PerSecond: 0.1, Burst: 2, Per: policyv1.RateKey_RATE_KEY_ADDRESS}}}),
 			method("ByText", false, false, &policyv1.MethodPolicy{Audience: public, Rate: []*policyv1.Rate{{PerSecond: 0.1, Burst: 1, Per: policyv1.RateKey_RATE_KEY_FIELD, Field: "text"}}}),
+			method("ByBoth", false, false, &policyv1.MethodPolicy{Audience: public, Rate: []*policyv1.Rate{{PerSecond: 0.1, Burst: 1, Per: policyv1.RateKey_RATE_KEY_FIELD_AND_ADDRESS, Field: "text"}}}),
+			method("ByWho", false, false, &policyv1.MethodPolicy{Audience: []policyv1.Audience{policyv1.Audience_AUDIENCE_PUBLIC, policyv1.Audience_AUDIENCE_USER, policyv1.Audience_AUDIENCE_SERVICE}, Rate: []*policyv1.Rate{{PerSecond: 0.1, Burst: 1, Per: policyv1.RateKey_RATE_KEY_CALLER}}}),
 			method("Keyed", false, false, &policyv1.MethodPolicy{Audience: public, IdempotencyKey: "owner", Retry: &policyv1.Retry{
 				Attempts: 3, InitialBackoff: durationpb.New(time.Millisecond), MaxBackoff: durationpb.New(2 * time.Millisecond), Multiplier: 1.5,
 				Codes: []policyv1.RetryCode{policyv1.RetryCode_RETRY_CODE_UNAVAILABLE, policyv1.RetryCode_RETRY_CODE_RESOURCE_EXHAUSTED, policyv1.RetryCode_RETRY_CODE_ABORTED},

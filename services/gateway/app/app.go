@@ -97,7 +97,7 @@ func (a *App) build(ctx context.Context) (err error) {
 	newID := id.Generator(a.deps.Clock, a.deps.Random)
 	if a.forwarder, err = forward.New(forward.Config{
 		Contract: a.contract, Conn: a.upstreams.Conn, Proxies: forward.Proxies(a.cfg.TrustedProxy),
-		Telemetry: a.signals, Log: a.deps.Log, Clock: a.deps.Clock, NewID: newID,
+		Telemetry: a.signals, CallerTraces: a.cfg.callerTraces(), Log: a.deps.Log, Clock: a.deps.Clock, NewID: newID,
 	}); err != nil {
 		return err
 	}
@@ -280,10 +280,11 @@ func (a *App) Run(ctx context.Context) error {
 }
 
 func (a *App) serveHTTP() error {
+	l := edge.Watch(a.httpListener)
 	if a.secure {
-		return a.http.ServeTLS(a.httpListener, "", "")
+		return a.http.ServeTLS(l, "", "")
 	}
-	return a.http.Serve(a.httpListener)
+	return a.http.Serve(l)
 }
 
 // stop ends what is served.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/concordat-dev/concordat/kit"
 	"github.com/concordat-dev/concordat/kit/settings"
+	"github.com/concordat-dev/concordat/kit/telemetry"
 	"github.com/concordat-dev/concordat/services/gateway/internal/forward"
 )
 
@@ -22,6 +23,7 @@ type Settings struct {
 	EdgeKey       string           `help:"PEM file of the certificate's private key."`
 	AllowedOrigin []string         `help:"Origin whose pages may call from a browser, such as https://app.example.com. May be repeated." placeholder:"ORIGIN"`
 	TrustedProxy  []netip.Prefix   `help:"Network of proxies whose X-Forwarded-For counts, such as 10.0.0.0/8. May be repeated." placeholder:"CIDR"`
+	CallerTraces  string           `help:"What becomes of the trace that a caller is in (traceparent). link: a trace of our own begins, with a link to it. keep: it goes on. Either way --trace-ratio says whether it is recorded. follow: it goes on, and the caller says that." enum:"link,keep,follow" default:"link"`
 	MaxBody       int              `help:"Largest body of an HTTP request, and largest message of a stream, in bytes: 1024 to 4194304." default:"4194304"`
 
 	// HTTPListener and GRPCListener are used instead of HTTP and GRPC where they are set. The App takes them over.
@@ -46,6 +48,18 @@ func (c *Config) Validate() []settings.Problem {
 }
 
 const minBody = 1024
+
+// callerTraces returns what --caller-traces says; strangers decide nothing where it says nothing.
+func (s *Settings) callerTraces() telemetry.CallerTraces {
+	switch s.CallerTraces {
+	case "follow":
+		return telemetry.FollowCallers
+	case "keep":
+		return telemetry.KeepCallers
+	default:
+		return telemetry.LinkCallers
+	}
+}
 
 // Validate finds settings that do not go together.
 func (s *Settings) Validate() []settings.Problem {

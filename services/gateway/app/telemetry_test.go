@@ -125,7 +125,7 @@ func TestCallsThroughTheEdgeAreCountedByMethodCodeAndProtocol(t *testing.T) {
 	}
 }
 
-func TestATraceGoesOnThroughTheEdge(t *testing.T) {
+func TestATraceGoesOnThroughTheEdgeWhereItFollowsCallers(t *testing.T) {
 	const outside = "b7ad6b7169203331"
 	for name, tc := range map[string]struct {
 		protocol, trace string
@@ -146,7 +146,7 @@ func TestATraceGoesOnThroughTheEdge(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			c := kittest.NewCollector(t)
 			t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", c.Endpoint)
-			w := start(t, func(c *Config) { c.PropagateMetadata = []string{"x-flags"} }).ready()
+			w := start(t, func(c *Config) { c.PropagateMetadata, c.CallerTraces = []string{"x-flags"}, "follow" }).ready()
 			if err := tc.call(w, "00-"+tc.trace+"-"+outside+"-01"); err != nil {
 				t.Fatal(err)
 			}
@@ -189,6 +189,77 @@ func TestATraceGoesOnThroughTheEdge(t *testing.T) {
 			}
 			if log := w.log.String(); strings.Count(log, `"trace_id":"`+tc.trace+`"`) != 1 {
 				t.Errorf("the log does not name the trace once:\n%s", log)
+			}
+		})
+	}
+}
+
+// A stranger can neither have a call recorded nor keep one from it, whatever flag and id they choose.
+func TestAStrangersTraceDecidesNothing(t *testing.T) {
+	const (
+		low     = "0af7651916cd43dd0000000000000001" // which a ratio by the id records always
+		high    = "0af7651916cd43ddffffffffffffffff" // and this one never, below 1
+		outside = "b7ad6b7169203331"
+	)
+	for name, tc := range map[string]struct {
+		traces string // the setting
+		ratio  float64
+		quiet  bool // nobody takes spans
+		parent string
+		spans  int
+		kept   bool   // of the caller's trace
+		linked bool   // to it
+		flags  string // that the service is told; "" for no traceparent
+	}{
+		"recorded outside, none wanted":                   {ratio: 0, parent: low + "-" + outside + "-01", flags: "00"},
+		"recorded outside, few wanted, an id below":       {ratio: 1e-9, parent: low + "-" + outside + "-01", flags: "00"},
+		"not recorded outside, all wanted":                {ratio: 1, parent: high + "-" + outside + "-00", spans: 2, linked: true, flags: "01"},
+		"recorded outside, nobody takes spans":            {ratio: 1, quiet: true, parent: low + "-" + outside + "-01"},
+		"kept: recorded outside, none wanted":             {traces: "keep", ratio: 0, parent: low + "-" + outside + "-01", kept: true, flags: "00"},
+		"kept: recorded outside, few wanted, an id below": {traces: "keep", ratio: 1e-9, parent: low + "-" + outside + "-01", kept: true, flags: "00"},
+		"kept: not recorded outside, all wanted":          {traces: "keep", ratio: 1, parent: high + "-" + outside + "-00", spans: 2, kept: true, flags: "01"},
+		"kept: nobody takes spans, none wanted":           {traces: "keep", ratio: 0, quiet: true, parent: low + "-" + outside + "-01", kept: true, flags: "00"},
+		"kept: nobody takes spans, all wanted":            {traces: "keep", ratio: 1, quiet: true, parent: low + "-" + outside + "-00", kept: true, flags: "01"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := kittest.NewCollector(t)
+			if !tc.quiet {
+				t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", c.Endpoint)
+			}
+			w := start(t, func(c *Config) { c.CallerTraces, c.TraceRatio = tc.traces, tc.ratio }).ready()
+			if r := w.do("POST", "/v1/charges", charge("k", "1999"), jsonType, w.bearer(), "traceparent: 00-"+tc.parent, "tracestate: vendor=1"); r.code != http.StatusOK {
+				t.Fatalf("%d %s", r.code, r.body)
+			}
+			w.stop()
+			if err := <-w.done; err != nil {
+				t.Errorf("Run: %v", err)
+			}
+			close(w.done)
+			id := tc.parent[:32]
+			spans := slices.DeleteFunc(c.All(), func(s kittest.Span) bool { return s.Name != "payments.v1.PaymentService/Charge" })
+			if len(spans) != tc.spans {
+				t.Errorf("%d spans, want %d: %+v", len(spans), tc.spans, spans)
+			}
+			for _, s := range spans {
+				if (s.Trace == id) != tc.kept || (s.Kind == "SERVER") != slices.Equal(s.Links, []string{id}) && tc.linked || !tc.linked && s.Links != nil {
+					t.Errorf("trace %s, links %v", s.Trace, s.Links)
+				}
+				if want := map[bool]string{true: outside}[tc.kept]; s.Kind == "SERVER" && s.Parent != want {
+					t.Errorf("parent %q, want %q", s.Parent, want)
+				}
+			}
+			w.money.mu.Lock()
+			defer w.money.mu.Unlock()
+			told := strings.Join(w.money.headers["traceparent"], " ")
+			if tc.flags == "" {
+				if told != "" {
+					t.Errorf("the service is told %s", told)
+				}
+			} else if !strings.HasSuffix(told, "-"+tc.flags) || strings.Contains(told, id) != tc.kept {
+				t.Errorf("the service is told %q", told)
+			}
+			if got := w.money.headers["tracestate"]; tc.kept != slices.Equal(got, []string{"vendor=1"}) {
+				t.Errorf("tracestate %v", got)
 			}
 		})
 	}

@@ -7,11 +7,13 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/concordat-dev/concordat/kit/fault"
 	"github.com/concordat-dev/concordat/services/gateway/internal/forward"
 )
 
@@ -31,10 +33,18 @@ type duplex struct {
 	wire sync.Mutex // held while something is written to the caller
 }
 
-// serve runs the transcoder over a request. interrupt ends a read of the body that waits; it is nil where the body is
-// in memory. limit bounds the messages of a body of frames, in bytes; 0 stands for a body that is none.
-func (d *duplex) serve(transcoder http.Handler, w http.ResponseWriter, r *http.Request, limit int, interrupt func()) {
-	body := &callerBody{duplex: d, body: r.Body, limit: limit, interrupt: interrupt}
+// frames is what is known of a body of frames before it is read.
+type frames struct {
+	limit     int         // of a message, in bytes
+	single    bool        // there is one
+	ended     func() bool // whether the body was read to its end
+	interrupt func()      // ends a read that waits
+	whole     func()      // hears that the one message was read to its end
+}
+
+// serve runs the transcoder over a request. f is nil where the body is in memory.
+func (d *duplex) serve(transcoder http.Handler, w http.ResponseWriter, r *http.Request, f *frames) {
+	body := &callerBody{duplex: d, body: r.Body, frames: f}
 	r = r.WithContext(withDuplex(r.Context(), d, body))
 	r.Body = body
 	d.mu.Lock()
@@ -72,10 +82,9 @@ func (d *duplex) server(rpc http.Handler, body *callerBody, w http.ResponseWrite
 
 // callerBody is the body as it comes off the network.
 type callerBody struct {
-	duplex    *duplex
-	body      io.ReadCloser
-	limit     int
-	interrupt func()
+	duplex *duplex
+	body   io.ReadCloser
+	frames *frames // nil where it is in memory
 
 	frame bytes.Buffer // what is left of the frame that was read
 	err   error        // why there is no further one
@@ -85,7 +94,7 @@ const frameHeader = 5 // a byte of flags, four of length
 
 // Read implements io.Reader for the transcoder, which calls it with duplex.mu held.
 func (b *callerBody) Read(p []byte) (n int, err error) {
-	if b.limit == 0 {
+	if b.frames == nil {
 		b.duplex.outside(func() { n, err = b.body.Read(p) })
 		return n, err
 	}
@@ -100,23 +109,48 @@ func (b *callerBody) Read(p []byte) (n int, err error) {
 	return b.frame.Read(p)
 }
 
-// readFrame reads a frame as a whole; memory grows with what has come, not with what is announced.
+// readFrame reads a frame as a whole; memory grows with what has come, not with what is announced. Where there is one, it
+// also waits for the end of the body: an answer before that would cost the caller the connection.
 func (b *callerBody) readFrame() error {
 	b.frame.Reset()
 	if _, err := io.CopyN(&b.frame, b.body, frameHeader); err != nil {
-		return err
+		return b.late(err)
 	}
 	length := binary.BigEndian.Uint32(b.frame.Bytes()[1:])
-	if int64(length) > int64(b.limit) {
-		b.frame.Reset()
-		b.duplex.origin.Fail(forward.ErrTooLarge)
-		return io.EOF
+	if int64(length) > int64(b.frames.limit) {
+		return b.fail(forward.ErrTooLarge)
 	}
 	_, err := io.CopyN(&b.frame, b.body, int64(length))
 	if errors.Is(err, io.EOF) {
 		err = io.ErrUnexpectedEOF
 	}
+	if err != nil || !b.frames.single {
+		return b.late(err)
+	}
+	switch n, err := io.CopyN(io.Discard, b.body, 1); {
+	case n > 0:
+		return b.fail(forward.ErrMalformed) // there is more than one message
+	case errors.Is(err, io.EOF):
+		b.frames.whole()
+		return io.EOF
+	default:
+		return b.late(err)
+	}
+}
+
+// late passes an error of a read on; that its time was over is the caller's fault, and is said so.
+func (b *callerBody) late(err error) error {
+	if errors.Is(err, os.ErrDeadlineExceeded) && b.frames.single {
+		return b.fail(errSlow)
+	}
 	return err
+}
+
+// fail ends the call with a fault, and the body.
+func (b *callerBody) fail(f *fault.Fault) error {
+	b.frame.Reset()
+	b.duplex.origin.Fail(f)
+	return io.EOF
 }
 
 // Close implements io.Closer for the transcoder.
@@ -204,12 +238,11 @@ func (b *serverBody) Read(p []byte) (n int, err error) {
 
 // Close implements io.Closer. It ends a Read that waits.
 func (b *serverBody) Close() (err error) {
-	if !b.reading.TryLock() {
-		if b.caller.interrupt != nil {
-			b.caller.interrupt()
-		}
-		b.reading.Lock()
+	// What has not ended may never: neither a Read may wait for it, nor the Close below, which looks for the end.
+	if f := b.caller.frames; f != nil && !f.ended() {
+		f.interrupt()
 	}
+	b.reading.Lock()
 	defer b.reading.Unlock()
 	b.closed = true
 	b.duplex.inside(false, func() { err = b.body.Close() })

@@ -83,17 +83,20 @@ type Handler struct {
 	cors       cors
 	queryVerbs map[string]bool // the verbs of which some route looks at the query
 	requests   telemetry.Counter
+	refused    *refused
 }
 
 // New returns a Handler. It fails where the contract cannot be served over HTTP: two methods with one path.
 func New(cfg Config) (*Handler, error) {
 	h := &Handler{cfg: cfg, cors: newCORS(cfg.AllowedOrigins), queryVerbs: cfg.Contract.QueryVerbs()}
+	h.refused = &refused{log: cfg.Log, clock: cfg.Clock}
 	var err error
 	if h.pages, err = newPages(cfg); err != nil {
 		return nil, err
 	}
 	h.requests, err = cfg.Telemetry.Counter("concordat_edge_requests_total",
-		"HTTP requests that did not become a call, by what the caller spoke (page: a document of the edge) and by HTTP status.", "protocol", "status")
+		"HTTP requests that did not become a call, by what the caller spoke (page: a document of the edge; http: none, HTTP itself refused it) and by HTTP status.",
+		"protocol", "status")
 	if err != nil {
 		return nil, err
 	}
@@ -150,8 +153,9 @@ func (x *exchange) refuse(f *fault.Fault, code int) {
 
 // ServeHTTP implements http.Handler.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	handledIn(r.Context())
 	started := h.cfg.Clock.Now()
-	x := &exchange{w: &countingWriter{ResponseWriter: w}, r: r, origin: &forward.Origin{
+	x := &exchange{w: newCountingWriter(w, r), r: r, origin: &forward.Origin{
 		Address: h.cfg.Forwarder.ClientAddress(r.RemoteAddr, r.Header.Values(forward.ForwardedHeader)),
 	}}
 	x.origin.RequestID = r.Header.Get(forward.RequestIDHeader)
@@ -169,6 +173,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			}
 		}
 		h.log(x, started)
+		x.w.linger()
 		if panicked != nil {
 			panic(http.ErrAbortHandler) // what was sent of the answer must not look whole
 		}
@@ -198,6 +203,9 @@ func (h *Handler) route(x *exchange) {
 	x.protocol, single = protocolOf(r, x.method != nil)
 	x.origin.Protocol = x.protocol.String()
 	switch path := r.URL.EscapedPath(); {
+	case headerBytes(r) > maxHeaderBytes:
+		x.refuse(errHeaders, http.StatusRequestHeaderFieldsTooLarge)
+		return
 	case len(path) > maxPathBytes:
 		x.refuse(errNoPath, http.StatusRequestURITooLong)
 		return
@@ -273,22 +281,25 @@ func (h *Handler) serveTranscoded(x *exchange) {
 		x.refuse(errQuery, http.StatusBadRequest)
 		return
 	}
-	var interrupt func()
-	limit := h.cfg.MaxBodyBytes
+	var body *frames
 	control := http.NewResponseController(x.w)
 	if x.protocol.framed() {
-		interrupt = func() { _ = control.SetReadDeadline(time.Unix(1, 0)) } // where it fails, the caller ends it
-	} else {
-		limit = 0
-		if f, code := h.readBody(x, control); f != nil {
-			x.refuse(f, code)
-			return
+		body = &frames{
+			limit: h.cfg.MaxBodyBytes, single: !x.method.ClientStream, ended: x.w.body.hasEnded,
+			interrupt: x.w.breakOff,
+			whole:     func() { _ = control.SetReadDeadline(time.Time{}) },
 		}
+		if body.single {
+			_ = control.SetReadDeadline(time.Now().Add(bodyTimeout)) // where there are none, the connection bounds it
+		}
+	} else if f, code := h.readBody(x, control); f != nil {
+		x.refuse(f, code)
+		return
 	}
 	out := &errorWriter{ResponseWriter: x.w}
 	d := &duplex{origin: x.origin}
 	r := x.r.WithContext(forward.WithOrigin(x.r.Context(), x.origin))
-	d.serve(h.transcoder, out, r, limit, interrupt)
+	d.serve(h.transcoder, out, r, body)
 	out.finish(x.protocol, x.origin)
 }
 
@@ -372,19 +383,29 @@ func (h *Handler) log(x *exchange, started time.Time) {
 		spoken = "page"
 	}
 	h.requests.Add(spoken, strconv.Itoa(x.w.code))
-	level := slog.LevelDebug
-	if x.w.code >= http.StatusInternalServerError && x.w.code != http.StatusServiceUnavailable {
-		level = slog.LevelWarn
-	}
-	h.cfg.Log.LogAttrs(x.r.Context(), level, "request",
-		slog.String("method", x.r.Method),
-		slog.String("path", truncate(x.r.URL.EscapedPath(), maxPathBytes)), // never the query: it may hold a message
+	attrs := []slog.Attr{
+		slog.String("method", truncate(x.r.Method, maxMethodLogged)),
+		slog.String("path", truncate(x.r.URL.EscapedPath(), maxPathLogged)), // never the query: it may hold a message
 		slog.Int("status", x.w.code),
 		slog.Duration("took", h.cfg.Clock.Now().Sub(started).Round(time.Microsecond)),
 		slog.String("request_id", x.origin.RequestID),
 		slog.String("address", x.origin.Address),
-	)
+	}
+	level := slog.LevelDebug
+	switch code := x.w.code; {
+	case code >= http.StatusInternalServerError && code != http.StatusServiceUnavailable:
+		level = slog.LevelWarn
+	case code >= http.StatusBadRequest && code < http.StatusInternalServerError && h.refused.tell(x.r.Context(), attrs...):
+		return
+	}
+	h.cfg.Log.LogAttrs(x.r.Context(), level, "request", attrs...)
 }
+
+// What a line tells of a request, in bytes.
+const (
+	maxMethodLogged = 32
+	maxPathLogged   = 200
+)
 
 func truncate(s string, n int) string {
 	if len(s) > n {
@@ -392,36 +413,3 @@ func truncate(s string, n int) string {
 	}
 	return s
 }
-
-// countingWriter knows what was answered.
-type countingWriter struct {
-	http.ResponseWriter
-	code int // 0 until the headers are written
-}
-
-// WriteHeader implements http.ResponseWriter.
-func (w *countingWriter) WriteHeader(code int) {
-	if w.code == 0 {
-		w.code = code
-	}
-	w.ResponseWriter.WriteHeader(code)
-}
-
-// Write implements io.Writer.
-func (w *countingWriter) Write(p []byte) (int, error) {
-	if w.code == 0 {
-		w.code = http.StatusOK
-	}
-	return w.ResponseWriter.Write(p)
-}
-
-// Flush implements http.Flusher, which the gRPC server asks for.
-func (w *countingWriter) Flush() {
-	if w.code == 0 {
-		w.code = http.StatusOK
-	}
-	_ = http.NewResponseController(w.ResponseWriter).Flush() // it fails where the caller has left
-}
-
-// Unwrap is for http.ResponseController.
-func (w *countingWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }

@@ -89,7 +89,7 @@ func TestJSONHasTheNamesOfTheContract(t *testing.T) {
 }
 
 func TestEveryFaultOfHTTPHasAReasonInTheContract(t *testing.T) {
-	for _, f := range []*fault.Fault{errNoPath, errMethod, errMediaType, errVersion, errSlow, errInternal} {
+	for _, f := range []*fault.Fault{errNoPath, errMethod, errMediaType, errVersion, errHeaders, errSlow, errInternal} {
 		if _, ok := policyv1.ErrorReason_value["ERROR_REASON_"+f.Reason()]; !ok || f.Valid() != nil || f.Domain() != fault.Domain {
 			t.Errorf("%s of %q is not in policy.v1.ErrorReason, or not valid: %v", f.Reason(), f.Domain(), f.Valid())
 		}

@@ -10,7 +10,8 @@ import (
 
 // Limits of the HTTP transport.
 const (
-	maxHeaderBytes    = 16 << 10        // of one request; net/http allows 4 KiB on top
+	maxHeaderBytes    = 16 << 10        // of one request
+	headerSlop        = 4 << 10         // that are read beyond, so that most who have too many are told so in our words
 	readHeaderTimeout = 5 * time.Second // TLS handshake included
 	idleTimeout       = 2 * time.Minute
 	maxStreams        = 250 // concurrent requests on one HTTP/2 connection
@@ -19,14 +20,14 @@ const (
 )
 
 // NewServer returns the HTTP server of the edge: HTTP/1.1 and HTTP/2, over TLS where there is a certificate, and with
-// prior knowledge where there is none.
-func NewServer(h http.Handler, secure *tls.Config, logger *slog.Logger) *http.Server {
+// prior knowledge where there is none. Its listener is one of Watch.
+func NewServer(h *Handler, secure *tls.Config, logger *slog.Logger) *http.Server {
 	s := &http.Server{
 		Handler:           h,
 		TLSConfig:         secure,
 		ReadHeaderTimeout: readHeaderTimeout,
 		IdleTimeout:       idleTimeout,
-		MaxHeaderBytes:    maxHeaderBytes,
+		MaxHeaderBytes:    maxHeaderBytes + headerSlop, // net/http allows 4 KiB more on HTTP/1.1
 		ErrorLog:          log.New(quiet{logger}, "", 0),
 		Protocols:         new(http.Protocols),
 		// "OPTIONS *" is no path of ours, like any other.
@@ -41,6 +42,7 @@ func NewServer(h http.Handler, secure *tls.Config, logger *slog.Logger) *http.Se
 	s.Protocols.SetHTTP1(true)
 	s.Protocols.SetHTTP2(true)
 	s.Protocols.SetUnencryptedHTTP2(secure == nil)
+	h.watch(s)
 	return s
 }
 

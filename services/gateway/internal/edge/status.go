@@ -30,6 +30,7 @@ var (
 	errMediaType = fault.New(fault.InvalidArgument, "MALFORMED_REQUEST", "the path does not take this content type").WithDomain(fault.Domain)
 	// errQuery: the route takes its whole message from the body.
 	errQuery    = fault.New(fault.InvalidArgument, "MALFORMED_REQUEST", "the path takes everything from the body and nothing from a query").WithDomain(fault.Domain)
+	errHeaders  = fault.New(fault.ResourceExhausted, "MESSAGE_TOO_LARGE", "the headers of the request are larger than the edge takes").WithDomain(fault.Domain)
 	errVersion  = fault.New(fault.Unimplemented, "UNIMPLEMENTED", "the call needs HTTP/2").WithDomain(fault.Domain)
 	errSlow     = fault.New(fault.DeadlineExceeded, "DEADLINE_EXCEEDED", "the body of the request did not come in time").WithDomain(fault.Domain)
 	errInternal = fault.New(fault.Internal, "INTERNAL", "internal error").WithDomain(fault.Domain)

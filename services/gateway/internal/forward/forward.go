@@ -34,7 +34,7 @@ const (
 // MaxMessageBytes is the size of the largest message that passes, either way.
 const MaxMessageBytes = 4 << 20
 
-// Config is what a Forwarder needs. Every field but Proxies is required.
+// Config is what a Forwarder needs. Every field but Proxies and CallerTraces is required.
 type Config struct {
 	// Contract says which methods there are and who serves them.
 	Contract *contract.Contract
@@ -44,6 +44,8 @@ type Config struct {
 	Proxies Proxies
 	// Telemetry is that of the edge: calls are in its metrics and, where they are recorded, in its spans.
 	Telemetry *telemetry.Service
+	// CallerTraces says what becomes of the traces that callers are in.
+	CallerTraces telemetry.CallerTraces
 	// Log gets one line a call.
 	Log *slog.Logger
 	// Clock is the time of durations.

@@ -22,8 +22,8 @@ import (
 )
 
 // teller is the stats.Handler of the servers: it makes the call when the transport announces it, counts its messages, and
-// tells how it ended, however it ended: in the metrics, as any server of ours and by protocol too; in a span of the trace
-// that the caller is in; and in one line of the log.
+// tells how it ended, however it ended: in the metrics, as any server of ours and by protocol too; in a span, where the call
+// is recorded; and in one line of the log.
 type teller struct {
 	open    func(ctx context.Context, name string) context.Context
 	now     func() time.Time
@@ -47,11 +47,12 @@ func newTeller(cfg Config, open func(context.Context, string) context.Context) (
 	t := &teller{
 		open: open, now: cfg.Clock.Now,
 		service: cfg.Telemetry, log: cfg.Log, methods: make(map[string]*telemetry.Method), logs: make(map[string]*slog.Logger),
-		unknown: cfg.Telemetry.Method(telemetry.MethodConfig{Framework: true, Reasons: telemetry.Reasons("")}),
+		unknown: cfg.Telemetry.Method(telemetry.MethodConfig{Framework: true, Reasons: telemetry.Reasons(""), Callers: cfg.CallerTraces}),
 	}
 	for _, m := range cfg.Contract.Methods() {
 		t.methods[m.FullName] = t.service.Method(telemetry.MethodConfig{
 			FullName: m.FullName, ClientStream: m.ClientStream, ServerStream: m.ServerStream, Reasons: telemetry.Reasons(m.Package),
+			Callers: cfg.CallerTraces,
 		})
 	}
 	for _, f := range []protoreflect.FileDescriptor{
@@ -66,6 +67,7 @@ func newTeller(cfg Config, open func(context.Context, string) context.Context) (
 				name := fmt.Sprintf("/%s/%s", m.Parent().FullName(), m.Name())
 				t.methods[name] = t.service.Method(telemetry.MethodConfig{
 					FullName: name, ClientStream: m.IsStreamingClient(), ServerStream: m.IsStreamingServer(), Framework: true, Reasons: telemetry.Reasons(""),
+					Callers: cfg.CallerTraces,
 				})
 			}
 		}
