@@ -7,6 +7,7 @@ require (
 	github.com/alecthomas/kong v1.17.0
 	github.com/concordat-dev/concordat/gen v0.0.0
 	github.com/concordat-dev/concordat/kit v0.0.0
+	github.com/concordat-dev/concordat/tools v0.0.0
 	github.com/golang-jwt/jwt/v5 v5.3.1
 	github.com/google/uuid v1.6.0
 	github.com/grpc-ecosystem/go-grpc-middleware/providers/prometheus v1.1.1
@@ -80,3 +81,5 @@ require (
 replace github.com/concordat-dev/concordat/gen => ../gen
 
 replace github.com/concordat-dev/concordat/kit => ../kit
+
+replace github.com/concordat-dev/concordat/tools => ../tools
