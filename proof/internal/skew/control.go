@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/concordat-dev/concordat/proof/internal/figure"
@@ -22,7 +23,7 @@ type breakage struct {
 	kind, method string // of the calls that must fail
 }
 
-// breakages are one of each kind. None stands in the way of another, and none breaks the code of the services.
+// breakages are one of each kind of call, and one of an enum. None stands in the way of another, nor of the code of the services.
 func breakages() []breakage {
 	const (
 		auth, users     = "proto/auth/v1/auth_service.proto", "proto/users/v1/user_service.proto"
@@ -49,7 +50,7 @@ func breakages() []breakage {
 			"a field of a stream both ways has another number", payments, "message ProcessChargesResponse", number("replayed"), "${1}40",
 			"both ways", "payments.v1.PaymentService/ProcessCharges",
 		}, {
-			"a field has another name in JSON", ledger, "message TrialBalanceRow", number("account_count"), `${1}${2} [json_name = "accounts"]`,
+			"a method has another path", ledger, "service LedgerService", regexp.MustCompile(`"/v1/ledger/trialBalance"`), `"/v1/ledger/balances"`,
 			"REST", "GET /v1/ledger/trialBalance",
 		},
 	}
@@ -98,7 +99,10 @@ func (l *lab) control(ctx context.Context) (figures []figure.Figure, err error) 
 		}
 		rows = append(rows, []string{b.name, b.kind + " " + b.method, seen})
 	}
-	for _, f := range own.failures { // a broken contract whose client is as broken works
+	for _, f := range own.failures { // a broken contract whose client is as broken works, but for paths, which clients have by heart
+		if slices.ContainsFunc(breakages(), func(b breakage) bool { return b.kind == "REST" && f.kind == b.kind && f.method == b.method }) {
+			continue
+		}
 		l.out.Line("FAILED the control itself: %s %s, %s: %s", f.kind, f.method, f.step, f.what)
 		caught = 0
 	}

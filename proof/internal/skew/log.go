@@ -127,7 +127,7 @@ func (h *history) record(ctx context.Context, v *version, s *server, until map[s
 // place is an index into the events of each stream, to resume after.
 type place map[string]int
 
-// places returns where to resume: in the middle of each run of events that one server wrote.
+// places returns where to resume: in the middle of each run of events that one server wrote, so that at least one comes after it.
 func (h *history) places() []place {
 	var all []place
 	for stream, events := range h.events {
@@ -140,7 +140,7 @@ func (h *history) places() []place {
 			if n == len(all) {
 				all = append(all, place{})
 			}
-			all[n][stream] = (from + to) / 2
+			all[n][stream] = (from + to - 1) / 2
 			from, n = to, n+1
 		}
 	}

@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
 	authv1 "github.com/concordat-dev/concordat/gen/go/auth/v1"
@@ -115,6 +117,9 @@ func (p *probe) write(ctx context.Context) error {
 		}); err != nil {
 			return fmt.Errorf("charge for %s: %w", order, err)
 		}
+	}
+	if _, err := p.sessions.SignIn(ctx, &authv1.SignInRequest{Email: p.email("writer"), Password: "wrong"}); status.Code(err) != codes.Unauthenticated {
+		return fmt.Errorf("sign in with a wrong password: %v", err)
 	}
 	if _, err := p.sessions.SignIn(ctx, &authv1.SignInRequest{Email: p.email("writer"), Password: password}); err != nil {
 		return fmt.Errorf("sign in: %w", err)
