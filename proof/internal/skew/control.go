@@ -51,7 +51,7 @@ func breakages() []breakage {
 			"both ways", "payments.v1.PaymentService/ProcessCharges",
 		}, {
 			"a method has another path", ledger, "service LedgerService", regexp.MustCompile(`"/v1/ledger/trialBalance"`), `"/v1/ledger/balances"`,
-			"REST", "GET /v1/ledger/trialBalance",
+			"REST", "payments.v1.LedgerService/GetTrialBalance",
 		},
 	}
 }
@@ -77,6 +77,9 @@ func (l *lab) control(ctx context.Context) (figures []figure.Figure, err error) 
 	if _, err := output(ctx, broken.tree, "go", "tool", "buf", "generate"); err != nil {
 		return nil, err
 	}
+	if err := migrate(broken.tree); err != nil {
+		return nil, err
+	}
 	if err := broken.build(ctx, l.new.tree, l.dir); err != nil {
 		return nil, err
 	}
@@ -85,7 +88,7 @@ func (l *lab) control(ctx context.Context) (figures []figure.Figure, err error) 
 		if err := l.converse(ctx, p); err != nil {
 			return nil, err
 		}
-		p.judge()
+		p.judge(l.out)
 	}
 	across.misread(own)
 	rows, caught := [][]string{{"break", "seen by", "as"}}, 0
@@ -107,7 +110,50 @@ func (l *lab) control(ctx context.Context) (figures []figure.Figure, err error) 
 		caught = 0
 	}
 	l.out.Table("breaks made on purpose", rows)
-	return []figure.Figure{count("skew.control_caught", caught)}, nil
+	refused, err := l.refusal(ctx, broken)
+	if err != nil {
+		return nil, err
+	}
+	return []figure.Figure{count("skew.control_caught", caught), count("skew.downgrades_refused", refused)}, nil
+}
+
+// migrate adds to a tree migrations that no other has: one of users, and one of payments.
+func migrate(tree string) error {
+	for _, service := range []string{"users", "payments"} {
+		for _, engine := range []string{"sqlite", "postgres"} {
+			path := filepath.Join(tree, "services", service, "internal", "sqlstore", "migrations", engine, "90000_skew.sql")
+			if err := os.WriteFile(path, []byte("-- +goose Up\nCREATE TABLE skew (id BIGINT);\n"), 0o644); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// refusal puts the server of the working tree on data that a server with more migrations has written, and returns 1 if it does not take
+// it, says why, and leaves it so that the other goes on with it.
+func (l *lab) refusal(ctx context.Context, migrated *version) (int, error) {
+	dir, err := os.MkdirTemp(l.dir, "refusal-")
+	if err != nil {
+		return 0, err
+	}
+	h := &history{lab: l, dir: dir, clients: []*version{migrated}, events: map[string][]written{}}
+	if err := h.turn(ctx, migrated, "one"); err != nil {
+		return 0, err
+	}
+	if err := h.refused(ctx, l.new); err != nil {
+		return 0, err
+	}
+	if err := h.turn(ctx, migrated, "two"); err != nil {
+		return 0, err
+	}
+	for _, w := range h.wrong {
+		l.out.Line("FAILED a downgrade: %s", w)
+	}
+	if len(h.wrong) > 0 {
+		return 0, nil
+	}
+	return 1, nil
 }
 
 // make edits the contract of a tree.

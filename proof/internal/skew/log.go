@@ -21,7 +21,7 @@ func (l *lab) logs(ctx context.Context) (figures []figure.Figure, err error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &history{lab: l, dir: dir, events: map[string][]written{}}
+	h := &history{lab: l, dir: dir, clients: []*version{l.old, l.new}, events: map[string][]written{}}
 	if err := h.turn(ctx, l.old, "one"); err != nil {
 		return nil, err
 	}
@@ -54,6 +54,7 @@ func (l *lab) logs(ctx context.Context) (figures []figure.Figure, err error) {
 type history struct {
 	*lab
 	dir     string
+	clients []*version
 	start   map[string]string    // the tokens before the first event
 	events  map[string][]written // by stream
 	resumed int
@@ -95,7 +96,7 @@ func (h *history) turn(ctx context.Context, v *version, seed string) (err error)
 		h.wrong = append(h.wrong, err.Error())
 		return nil
 	}
-	for _, client := range []*version{h.old, h.new} {
+	for _, client := range h.clients {
 		for _, from := range h.places() {
 			h.resume(ctx, client, v, s, from, w.until)
 		}

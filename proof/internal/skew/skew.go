@@ -134,7 +134,7 @@ func (l *lab) calls(ctx context.Context) ([]figure.Figure, error) {
 	}
 	oldOld, newNew, oldNew, newOld := all[0], all[1], all[2], all[3]
 	for _, p := range all {
-		p.judge()
+		p.judge(l.out)
 	}
 	compared := oldNew.misread(newNew) + newOld.misread(oldOld)
 	oldNew.lost(oldOld)
@@ -152,8 +152,16 @@ func (l *lab) calls(ctx context.Context) ([]figure.Figure, error) {
 	return append(figures, count("skew.calls_compared", compared), count("skew.kinds_of_call", len(kinds))), nil
 }
 
-// judge counts the calls that the client itself found wrong.
-func (p *pairing) judge() {
+// judge counts the calls that the client itself found wrong. A method that the server's version does not have is none that could go
+// well: the review of the contract judges that.
+func (p *pairing) judge(out *figure.Detail) {
+	p.calls = slices.DeleteFunc(p.calls, func(c transcript.Call) bool {
+		without := !p.server.words.Serves(c.Method)
+		if without {
+			out.Line("left out, %s: the server has no %s (%s, %s)", p, c.Method, c.Kind, c.Step)
+		}
+		return without
+	})
 	for _, c := range p.calls {
 		if c.Problem != "" {
 			p.fail(c, c.Problem)
@@ -208,7 +216,7 @@ func (p *pairing) misread(own *pairing) int {
 // lost holds what this client saw against what it saw of the server of its own version.
 func (p *pairing) lost(before *pairing) {
 	for _, c := range p.both(before) {
-		for _, what := range transcript.Lost(c[0].Saw, c[1].Saw) {
+		for _, what := range transcript.Lost(p.server.words, c[0].Saw, c[1].Saw) {
 			p.fail(c[0], what)
 		}
 	}

@@ -18,7 +18,7 @@ func NewWords(names []string) Words {
 	return w
 }
 
-// knows reports whether a client with these words can see an entry. What is not ours, as google.rpc.Status, is known to all.
+// knows reports whether a version with these words has all fields of an entry. What is not ours, as google.rpc.Status, is known to all.
 func (w Words) knows(e Entry) bool {
 	return !slices.ContainsFunc(e.Fields, func(name string) bool { return ours(name) && !w[name] })
 }
@@ -57,12 +57,16 @@ func newer(client Words, got, own string) bool {
 	return strings.HasPrefix(got, "#") && !strings.HasPrefix(own, "#") && strings.Contains(own, ".") && !client[own]
 }
 
-// Lost returns what a client saw of its own server and does not see of another one at all: what that no longer tells.
-func Lost(saw, before []Entry) []string {
+// Serves reports whether a version with these words has a method, given as "package.Service/Method".
+func (w Words) Serves(method string) bool { return w[strings.ReplaceAll(method, "/", ".")] }
+
+// Lost returns what a client saw of its own server and does not see of another one at all, though that knows the field: what that no
+// longer tells. A field that the other version does not have is for the review of the contract to judge.
+func Lost(server Words, saw, before []Entry) []string {
 	var lost []string
 	now := byPath(saw)
 	for _, e := range before {
-		if _, ok := now[e.Path]; !ok {
+		if _, ok := now[e.Path]; !ok && server.knows(e) {
 			lost = append(lost, fmt.Sprintf("%s was told by the other server (%q) and is not by this", e.Path, e.Value))
 		}
 	}

@@ -58,7 +58,7 @@ type Place struct {
 // Line is what a probe writes to its standard output: one field of it.
 type Line struct {
 	Protocol   int               `json:"protocol,omitempty"`
-	Vocabulary []string          `json:"vocabulary,omitempty"` // full names of all fields and enum values, sorted
+	Vocabulary []string          `json:"vocabulary,omitempty"` // see the function of that name
 	Call       *Call             `json:"call,omitempty"`
 	Event      *Event            `json:"event,omitempty"`
 	Tokens     map[string]string `json:"tokens,omitempty"` // of Mark
@@ -71,7 +71,7 @@ type Call struct {
 	Step string `json:"step"`
 	// Kind is unary, server stream, client stream, both ways or REST.
 	Kind string `json:"kind"`
-	// Method is the full name.
+	// Method is the method of the contract: "package.Service/Method".
 	Method string `json:"method"`
 	// Problem says why the call did not go as it should have. Empty where it did.
 	Problem string `json:"problem,omitempty"`
@@ -182,13 +182,14 @@ func value(entries []Entry, path string, fields []string, fd protoreflect.FieldD
 	return append(entries, Entry{path, fields, text})
 }
 
-// Vocabulary returns the full names of every field and enum value of our packages that is compiled in, sorted.
+// Vocabulary returns the full names of every field, enum value and method of some packages that is compiled in, sorted.
 func Vocabulary(packages ...string) []string {
 	names := map[string]bool{}
 	protoregistry.GlobalFiles.RangeFiles(func(f protoreflect.FileDescriptor) bool {
 		if slices.Contains(packages, string(f.Package())) {
 			addEnums(names, f.Enums())
 			addMessages(names, f.Messages())
+			addMethods(names, f.Services())
 		}
 		return true
 	})
@@ -210,6 +211,14 @@ func addEnums(names map[string]bool, enums protoreflect.EnumDescriptors) {
 	for i := range enums.Len() {
 		for j := range enums.Get(i).Values().Len() {
 			names[string(enums.Get(i).Values().Get(j).FullName())] = true
+		}
+	}
+}
+
+func addMethods(names map[string]bool, services protoreflect.ServiceDescriptors) {
+	for i := range services.Len() {
+		for j := range services.Get(i).Methods().Len() {
+			names[string(services.Get(i).Methods().Get(j).FullName())] = true
 		}
 	}
 }
