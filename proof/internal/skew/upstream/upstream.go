@@ -21,7 +21,9 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
 // Kind is a kind of call.
@@ -99,10 +101,10 @@ func (u *Upstream) handle(_ any, stream grpc.ServerStream) error {
 		var data []byte
 		err := stream.RecvMsg(&data)
 		if errors.Is(err, io.EOF) {
-			if !answered || p.Kind == ClientStream {
-				return stream.SendMsg(&answer)
+			if answered && p.Kind != ClientStream {
+				return nil
 			}
-			return nil
+			return stream.SendMsg(&answer)
 		}
 		if err != nil {
 			return err
@@ -164,7 +166,63 @@ func (u *Upstream) Through(ctx context.Context, rpc, web string) ([]Result, erro
 		}
 		results = append(results, r)
 	}
-	return results, nil
+	return append(results, u.overJSON(ctx, web)), nil
+}
+
+// overJSON sends the unary passages in JSON, over Connect. JSON has no room for what the edge does not know: a request with it must be
+// refused, and of an answer the rest must arrive.
+func (u *Upstream) overJSON(ctx context.Context, web string) Result {
+	w := overHTTP{name: "JSON, without those fields", base: "http://" + web, unary: "application/json"}
+	r := Result{Wire: w.name}
+	for _, p := range u.passages {
+		if p.Kind != Unary {
+			continue
+		}
+		request, want := without(p.Request), without(p.Answer)
+		text, err := protojson.Marshal(request)
+		var answer []byte
+		if err == nil {
+			answer, err = w.call(ctx, p, text)
+		}
+		got := want.ProtoReflect().New().Interface()
+		if err == nil {
+			err = protojson.Unmarshal(answer, got)
+		}
+		if err != nil {
+			r.Lost = append(r.Lost, fmt.Sprintf("%s: %v", p.Method, err))
+			continue
+		}
+		r.hold(p.Method+", the request", u.take(p.Method), request)
+		if !proto.Equal(got, want) {
+			r.Lost = append(r.Lost, fmt.Sprintf("%s, the answer arrives as %s", p.Method, answer))
+		} else {
+			r.Passed++
+		}
+		_, err = w.call(ctx, p, []byte(`{"later": "x"}`))
+		if arrived := u.take(p.Method); err == nil || arrived != nil {
+			r.Lost = append(r.Lost, fmt.Sprintf("%s: a request with a field that is not known is let pass: %x", p.Method, arrived))
+		} else {
+			r.Passed++
+		}
+	}
+	return r
+}
+
+// without returns a message without any unknown field.
+func without(m proto.Message) proto.Message {
+	c := proto.Clone(m)
+	strip(c.ProtoReflect())
+	return c
+}
+
+func strip(m protoreflect.Message) {
+	m.SetUnknown(nil)
+	m.Range(func(fd protoreflect.FieldDescriptor, v protoreflect.Value) bool {
+		if fd.Message() != nil && !fd.IsMap() && !fd.IsList() {
+			strip(v.Message())
+		}
+		return true
+	})
 }
 
 // hold holds what arrived against what was sent, unknown fields included.
