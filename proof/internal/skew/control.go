@@ -23,7 +23,8 @@ type breakage struct {
 	kind, method string // of the calls that must fail
 }
 
-// breakages are one of each kind of call, and one of an enum. None stands in the way of another, nor of the code of the services.
+// breakages are one of each kind of call, and one of an enum. None stands in the way of another, nor of the code of the
+// services.
 func breakages() []breakage {
 	const (
 		auth, users     = "proto/auth/v1/auth_service.proto", "proto/users/v1/user_service.proto"
@@ -56,8 +57,8 @@ func breakages() []breakage {
 	}
 }
 
-// control breaks the contract in a scratch copy of the working tree, generates and builds it as the real one, and has the client of the
-// working tree call that server: the lab must see each break, at the call where it is.
+// control breaks the contract in a scratch copy of the working tree, generates and builds it as the real one, and has
+// the client of the working tree call that server: the lab must see each break, at the call where it is.
 func (l *lab) control(ctx context.Context) (figures []figure.Figure, err error) {
 	commit, err := l.snapshot(ctx)
 	if err != nil {
@@ -130,8 +131,8 @@ func migrate(tree string) error {
 	return nil
 }
 
-// refusal puts the server of the working tree on data that a server with more migrations has written, and returns 1 if it does not take
-// it, says why, and leaves it so that the other goes on with it.
+// refusal puts the server of the working tree on data that a server with more migrations has written, and returns 1 if
+// it does not take it, says why, and leaves it so that the other goes on with it.
 func (l *lab) refusal(ctx context.Context, migrated *version) (int, error) {
 	dir, err := os.MkdirTemp(l.dir, "refusal-")
 	if err != nil {

@@ -29,7 +29,8 @@ func later[M proto.Message](m M) M {
 	return m
 }
 
-// passages are the messages that go through the edge: of each kind of call one, with a field that no version has in it and in what is in it.
+// passages are the messages that go through the edge: of each kind of call one, with a field that no version has in it
+// and in what is in it.
 func passages() []upstream.Passage {
 	charge := func() *paymentsv1.ChargeRequest {
 		return later(&paymentsv1.ChargeRequest{OrderId: "order-later", AmountCents: 1999, Currency: "EUR", IdempotencyKey: "later"})
@@ -57,7 +58,8 @@ func passages() []upstream.Passage {
 	}
 }
 
-// edges sends messages of a later version through the edge of each version, to a service that stands for one of a later version.
+// edges sends messages of a later version through the edge of each version, to a service that stands for one of a later
+// version.
 func (l *lab) edges(ctx context.Context) ([]figure.Figure, error) {
 	sent, lost := 0, 0
 	rows := [][]string{{"edge", "wire", "passed", "lost"}}

@@ -11,8 +11,8 @@ import (
 // missing asks Freeze for an entry of each message that has none.
 const missing = "missing"
 
-// Freeze adds to the frozen messages of the working tree at root: the message of that full name whose JSON is in, under a name; or,
-// where message is "missing", one of each message that has none. It never rewrites one.
+// Freeze adds to the frozen messages of the working tree at root: the message of that full name whose JSON is in, under
+// a name; or, where message is "missing", one of each message that has none. It never rewrites one.
 func Freeze(root, message, name string, in io.Reader, out io.Writer) error {
 	dir := filepath.Join(root, corpusDir)
 	if message == missing {

@@ -13,9 +13,9 @@ import (
 	"github.com/concordat-dev/concordat/proof/internal/skew/transcript"
 )
 
-// logs puts the servers on each other's data. The tokens that a client got of one are resumed at the other: from old to new, which is the
-// upgrade, back to old, and to new again. Where the new version has migrations that the old one lacks, the old server must refuse
-// the data and leave it as it is.
+// logs puts the servers on each other's data. The tokens that a client got of one are resumed at the other: from old to
+// new, which is the upgrade, back to old, and to new again. Where the new version has migrations that the old one
+// lacks, the old server must refuse the data and leave it as it is.
 func (l *lab) logs(ctx context.Context) (figures []figure.Figure, err error) {
 	dir, err := os.MkdirTemp(l.dir, "log-")
 	if err != nil {
@@ -68,8 +68,8 @@ type written struct {
 	saw   []transcript.Entry
 }
 
-// turn has a server of a version go on with the data. Clients of both versions first resume what was written before, each from the
-// middle of what each server before wrote; then a client writes, and both read it.
+// turn has a server of a version go on with the data. Clients of both versions first resume what was written before,
+// each from the middle of what each server before wrote; then a client writes, and both read it.
 func (h *history) turn(ctx context.Context, v *version, seed string) (err error) {
 	s, err := start(ctx, v.server, h.dir)
 	if err != nil {
@@ -128,7 +128,8 @@ func (h *history) record(ctx context.Context, v *version, s *server, until map[s
 // place is an index into the events of each stream, to resume after.
 type place map[string]int
 
-// places returns where to resume: in the middle of each run of events that one server wrote, so that at least one comes after it.
+// places returns where to resume: in the middle of each run of events that one server wrote, so that at least one comes
+// after it.
 func (h *history) places() []place {
 	var all []place
 	for stream, events := range h.events {

@@ -1,7 +1,7 @@
-// Package skew is the lab for what happens while two versions of this product run side by side, as they do in every rollout: it builds
-// the servers and a client from a commit that somebody relies on (old) and from the working tree (new), lets each client speak to each
-// server, puts each server on the data that the other wrote, and counts what goes wrong. A break that is made on purpose in a scratch
-// tree shows that it would be seen.
+// Package skew is the lab for what happens while two versions of this product run side by side, as they do in every
+// rollout: it builds the servers and a client from a commit that somebody relies on (old) and from the working tree
+// (new), lets each client speak to each server, puts each server on the data that the other wrote, and counts what goes
+// wrong. A break that is made on purpose in a scratch tree shows that it would be seen.
 package skew
 
 import (
@@ -152,8 +152,8 @@ func (l *lab) calls(ctx context.Context) ([]figure.Figure, error) {
 	return append(figures, count("skew.calls_compared", compared), count("skew.kinds_of_call", len(kinds))), nil
 }
 
-// judge counts the calls that the client itself found wrong. A method that the server's version does not have is none that could go
-// well: the review of the contract judges that.
+// judge counts the calls that the client itself found wrong. A method that the server's version does not have is none
+// that could go well: the review of the contract judges that.
 func (p *pairing) judge(out *figure.Detail) {
 	p.calls = slices.DeleteFunc(p.calls, func(c transcript.Call) bool {
 		without := !p.server.words.Serves(c.Method)
@@ -173,8 +173,8 @@ func (p *pairing) fail(c transcript.Call, what string) {
 	p.failures = append(p.failures, failure{c.Kind, c.Method, c.Step, what})
 }
 
-// both returns the calls that went well here and in another conversation: this one's first. A step that only one client makes is left
-// out; one that went wrong is told by judge.
+// both returns the calls that went well here and in another conversation: this one's first. A step that only one client
+// makes is left out; one that went wrong is told by judge.
 func (p *pairing) both(other *pairing) (pairs [][2]transcript.Call) {
 	theirs := make(map[string]transcript.Call, len(other.calls))
 	for key, c := range other.steps() {
@@ -202,7 +202,8 @@ func (p *pairing) steps() iter.Seq2[string, transcript.Call] {
 	}
 }
 
-// misread holds what this client saw against what the server's own client saw, call by call, and returns how many calls that were.
+// misread holds what this client saw against what the server's own client saw, call by call, and returns how many calls
+// that were.
 func (p *pairing) misread(own *pairing) int {
 	pairs := p.both(own)
 	for _, c := range pairs {

@@ -32,8 +32,8 @@ type version struct {
 	migrations []string
 }
 
-// Baseline returns the commit that the working tree at root is held against: rev where it is given; else the release that
-// proto/baselines.yaml names; where that says none, what tools/gate's FindBase finds. how says in words which.
+// Baseline returns the commit that the working tree at root is held against: rev where it is given; else the release
+// that proto/baselines.yaml names; where that says none, what tools/gate's FindBase finds. how says in words which.
 func Baseline(ctx context.Context, root, rev string) (commit, how string, err error) {
 	if rev != "" {
 		commit, err = output(ctx, root, "git", "rev-parse", "--verify", "--end-of-options", rev+"^{commit}")
@@ -83,8 +83,8 @@ func checkout(ctx context.Context, root, commit, dir string) (remove func() erro
 	}, nil
 }
 
-// build builds the server and the client of a tree into dir. Where the tree has no client, or one that speaks another protocol than
-// this lab, it is given the source of the client of the tree at ours first.
+// build builds the server and the client of a tree into dir. Where the tree has no client, or one that speaks another
+// protocol than this lab, it is given the source of the client of the tree at ours first.
 func (v *version) build(ctx context.Context, ours, dir string) error {
 	v.server, v.probe = filepath.Join(dir, v.name+"-standalone"), filepath.Join(dir, v.name+"-probe")
 	own := true

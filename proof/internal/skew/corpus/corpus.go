@@ -1,6 +1,6 @@
-// Package corpus keeps messages as they once were on the wire, each with what it says in JSON: what was written down is read for ever,
-// so every later version must decode the same bytes to the same JSON, and encode them again as they were. Entries are added, never
-// rewritten; the lab holds those of the baseline against those of the working tree.
+// Package corpus keeps messages as they once were on the wire, each with what it says in JSON: what was written down is
+// read for ever, so every later version must decode the same bytes to the same JSON, and encode them again as they
+// were. Entries are added, never rewritten; the lab holds those of the baseline against those of the working tree.
 package corpus
 
 import (
@@ -49,7 +49,8 @@ type Entry struct {
 	JSON []byte
 }
 
-// Load returns the entries in a folder, in the order of their names. A file without the other one of its pair is an error.
+// Load returns the entries in a folder, in the order of their names. A file without the other one of its pair is an
+// error.
 func Load(dir string) ([]Entry, error) {
 	var entries []Entry
 	files := map[string]bool{}
@@ -85,7 +86,8 @@ func Load(dir string) ([]Entry, error) {
 
 func (e Entry) String() string { return e.Message + "/" + e.Name }
 
-// Check decodes the entry by the messages that are compiled in, and returns how it is read or written otherwise than when it was frozen.
+// Check decodes the entry by the messages that are compiled in, and returns how it is read or written otherwise than
+// when it was frozen.
 func (e Entry) Check() error {
 	kind, err := protoregistry.GlobalTypes.FindMessageByName(protoreflect.FullName(e.Message))
 	if err != nil {
@@ -198,8 +200,8 @@ func AddText(dir, message, name string, text []byte) (Entry, error) {
 	return Add(dir, name, m)
 }
 
-// Rewritten returns the files of the entries in a folder that are other ones, or none, in another folder. Where the first is no folder
-// nothing was frozen yet.
+// Rewritten returns the files of the entries in a folder that are other ones, or none, in another folder. Where the
+// first is no folder nothing was frozen yet.
 func Rewritten(before, now string) ([]string, error) {
 	if _, err := os.Stat(before); errors.Is(err, fs.ErrNotExist) {
 		return nil, nil

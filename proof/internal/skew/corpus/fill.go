@@ -16,8 +16,8 @@ const deepest = 4
 // full is how the entries begin that have every field set.
 const full = "full"
 
-// AddMissing adds an entry with every field set for each message of the contract that has none, and one more for each further
-// choice of a oneof. It returns what it has added.
+// AddMissing adds an entry with every field set for each message of the contract that has none, and one more for each
+// further choice of a oneof. It returns what it has added.
 func AddMissing(dir string) ([]Entry, error) {
 	entries, err := Load(dir)
 	if err != nil {
@@ -78,7 +78,8 @@ func choices(md protoreflect.MessageDescriptor) int {
 	return most
 }
 
-// fill sets every field, of a oneof the one that is chosen. Values differ from field to field, so that two that change places are seen.
+// fill sets every field, of a oneof the one that is chosen. Values differ from field to field, so that two that change
+// places are seen.
 func fill(m protoreflect.Message, choice, depth int) {
 	fields := m.Descriptor().Fields()
 	for i := range fields.Len() {

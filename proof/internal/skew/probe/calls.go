@@ -28,7 +28,8 @@ const (
 	rest         = "REST"
 )
 
-// calls makes every call that the probe knows, one after the other, so that what it sees depends on nothing but the server.
+// calls makes every call that the probe knows, one after the other, so that what it sees depends on nothing but the
+// server.
 func (p *probe) calls(ctx context.Context) error {
 	person, err := p.accounts(ctx)
 	if err != nil {

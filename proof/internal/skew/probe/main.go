@@ -1,7 +1,7 @@
-// Command probe is a client of one version of the contract: it is built inside a tree, against the messages and stubs of that tree, and
-// says what it sees of a server of any version. It reads one transcript.Request from its standard input and writes transcript.Lines, one
-// JSON object each. It stands on gen and grpc-go alone, so that it compiles in older trees as well: deadlines, retries and the other
-// rules of kit/client are not its subject.
+// Command probe is a client of one version of the contract: it is built inside a tree, against the messages and stubs
+// of that tree, and says what it sees of a server of any version. It reads one transcript.Request from its standard
+// input and writes transcript.Lines, one JSON object each. It stands on gen and grpc-go alone, so that it compiles in
+// older trees as well: deadlines, retries and the other rules of kit/client are not its subject.
 package main
 
 import (

@@ -70,8 +70,8 @@ func (p *probe) money(ctx context.Context, me person) {
 	p.pipeline(ctx, charge)
 }
 
-// pipeline charges over a stream that goes both ways, each charge after the answer to the one before, so that the order is the same
-// each time.
+// pipeline charges over a stream that goes both ways, each charge after the answer to the one before, so that the order
+// is the same each time.
 func (p *probe) pipeline(ctx context.Context, charge func(order string) *paymentsv1.ChargeRequest) {
 	const method = "payments.v1.PaymentService/ProcessCharges"
 	bad := charge("order-bad")

@@ -28,8 +28,8 @@ var ids = regexp.MustCompile(`[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}`)
 // mostBody is the longest answer that is read.
 const mostBody = 1 << 20
 
-// overREST does over REST what a browser or a script does. Requests are written, and answers read, by the messages of this version, in
-// the JSON of protobuf; a reader of JSON leaves out what it does not know.
+// overREST does over REST what a browser or a script does. Requests are written, and answers read, by the messages of
+// this version, in the JSON of protobuf; a reader of JSON leaves out what it does not know.
 func (p *probe) overREST(ctx context.Context, me person) {
 	session := new(authv1.SignInResponse)
 	p.rest(ctx, "auth.v1.SessionService/SignIn", "POST /v1/sessions", "she signs in", http.StatusOK, "", &authv1.SignInRequest{Email: me.email, Password: me.password}, session)

@@ -18,17 +18,19 @@ func NewWords(names []string) Words {
 	return w
 }
 
-// knows reports whether a version with these words has all fields of an entry. What is not ours, as google.rpc.Status, is known to all.
+// knows reports whether a version with these words has all fields of an entry. What is not ours, as google.rpc.Status,
+// is known to all.
 func (w Words) knows(e Entry) bool {
 	return !slices.ContainsFunc(e.Fields, func(name string) bool { return ours(name) && !w[name] })
 }
 
 func ours(name string) bool { return !strings.HasPrefix(name, "google.") }
 
-// Misread holds what a client saw against what the server's own client saw for the same calls, and returns what it read otherwise:
-// a field that it knows and did not see, saw with another value, or saw where the server's own client saw none. Fields and enum values
-// that its version does not have yet are no mistake. Where the server that answers may be a later one than that of which own was seen, writer is what
-// the earlier one knows: fields that it does not are no mistake either. Else writer is nil.
+// Misread holds what a client saw against what the server's own client saw for the same calls, and returns what it read
+// otherwise: a field that it knows and did not see, saw with another value, or saw where the server's own client saw
+// none. Fields and enum values that its version does not have yet are no mistake. Where the server that answers may be
+// a later one than that of which own was seen, writer is what the earlier one knows: fields that it does not are no
+// mistake either. Else writer is nil.
 func Misread(client Words, saw, own []Entry, writer Words) []string {
 	var wrong []string
 	mine := byPath(saw)
@@ -60,8 +62,8 @@ func newer(client Words, got, own string) bool {
 // Serves reports whether a version with these words has a method, given as "package.Service/Method".
 func (w Words) Serves(method string) bool { return w[strings.ReplaceAll(method, "/", ".")] }
 
-// Lost returns what a client saw of its own server and does not see of another one at all, though that knows the field: what that no
-// longer tells. A field that the other version does not have is for the review of the contract to judge.
+// Lost returns what a client saw of its own server and does not see of another one at all, though that knows the field:
+// what that no longer tells. A field that the other version does not have is for the review of the contract to judge.
 func Lost(server Words, saw, before []Entry) []string {
 	var lost []string
 	now := byPath(saw)
@@ -73,8 +75,8 @@ func Lost(server Words, saw, before []Entry) []string {
 	return lost
 }
 
-// Changed returns what a client sees of one server with another value than of the other. That is what a change may be for, so it is
-// something to read and no mistake by itself.
+// Changed returns what a client sees of one server with another value than of the other. That is what a change may be
+// for, so it is something to read and no mistake by itself.
 func Changed(saw, before []Entry) []string {
 	var changed []string
 	now := byPath(saw)

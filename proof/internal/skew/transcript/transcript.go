@@ -1,7 +1,7 @@
-// Package transcript is what a client of one version of the contract saw, written down so that it can be held against what a client
-// of another version saw. A message becomes the values of its fields by their names; what is another one each time (times, ids that a
-// server makes, tokens) becomes the fact that it was there. It is compiled into the probe of each version, so it stands on the
-// standard library and protobuf alone.
+// Package transcript is what a client of one version of the contract saw, written down so that it can be held against
+// what a client of another version saw. A message becomes the values of its fields by their names; what is another one
+// each time (times, ids that a server makes, tokens) becomes the fact that it was there. It is compiled into the probe
+// of each version, so it stands on the standard library and protobuf alone.
 package transcript
 
 import (

@@ -1,5 +1,5 @@
-// Package upstream stands for a service of a later version behind the edge: it takes messages and gives answers with fields that no
-// version has, and tells which of them did not arrive as they were sent.
+// Package upstream stands for a service of a later version behind the edge: it takes messages and gives answers with
+// fields that no version has, and tells which of them did not arrive as they were sent.
 package upstream
 
 import (
@@ -86,7 +86,8 @@ func (u *Upstream) Serve(config *tls.Config) (address string, stop func() error,
 	return l.Addr().String(), func() error { s.Stop(); return <-ended }, nil
 }
 
-// handle takes what comes and gives the answer: to a stream that goes both ways after the first message, else when all is there.
+// handle takes what comes and gives the answer: to a stream that goes both ways after the first message, else when all
+// is there.
 func (u *Upstream) handle(_ any, stream grpc.ServerStream) error {
 	method, _ := grpc.MethodFromServerStream(stream)
 	p, ok := u.passage(method)
@@ -138,7 +139,8 @@ func (u *Upstream) take(method string) []byte {
 	return data
 }
 
-// Through sends every passage through the edge that listens there, over each wire that carries it in the encoding of protobuf.
+// Through sends every passage through the edge that listens there, over each wire that carries it in the encoding of
+// protobuf.
 func (u *Upstream) Through(ctx context.Context, rpc, web string) ([]Result, error) {
 	native, err := dial(rpc)
 	if err != nil {
@@ -169,8 +171,8 @@ func (u *Upstream) Through(ctx context.Context, rpc, web string) ([]Result, erro
 	return append(results, u.overJSON(ctx, web)), nil
 }
 
-// overJSON sends the unary passages in JSON, over Connect. JSON has no room for what the edge does not know: a request with it must be
-// refused, and of an answer the rest must arrive.
+// overJSON sends the unary passages in JSON, over Connect. JSON has no room for what the edge does not know: a request
+// with it must be refused, and of an answer the rest must arrive.
 func (u *Upstream) overJSON(ctx context.Context, web string) Result {
 	w := overHTTP{name: "JSON, without those fields", base: "http://" + web, unary: "application/json"}
 	r := Result{Wire: w.name}

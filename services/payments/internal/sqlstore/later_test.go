@@ -8,8 +8,8 @@ import (
 	"github.com/concordat-dev/concordat/kit/sqldb"
 )
 
-// What a later program adds to an event is nothing to this one, which reads the rest and leaves the event as it is: the later one has
-// it again after a downgrade and an upgrade.
+// What a later program adds to an event is nothing to this one, which reads the rest and leaves the event as it is: the
+// later one has it again after a downgrade and an upgrade.
 func TestAnEventOfALaterProgramIsReadAndKept(t *testing.T) {
 	s := openDir(t, t.TempDir())
 	ctx, cancel := context.WithCancel(t.Context())

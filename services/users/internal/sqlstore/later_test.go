@@ -11,8 +11,8 @@ import (
 	"github.com/concordat-dev/concordat/services/users/internal/users"
 )
 
-// What a later program adds to an event is nothing to this one, which reads the rest and leaves the event as it is: the later one has
-// it again after a downgrade and an upgrade.
+// What a later program adds to an event is nothing to this one, which reads the rest and leaves the event as it is: the
+// later one has it again after a downgrade and an upgrade.
 func TestAnEventOfALaterProgramIsReadAndKept(t *testing.T) {
 	onEach(t, func(t *testing.T, opts Options) {
 		s, _ := running(t, opts)
