@@ -35,6 +35,7 @@ type Common struct {
 	LogLevel     string        `help:"Least level that is logged: debug, info, warn or error." enum:"debug,info,warn,error" default:"info"`
 	LogFormat    string        `help:"How log lines look: text or json." enum:"text,json" default:"text"`
 
+	UsageSample         uint32   `help:"Look at one in so many messages and count which fields of the contract are filled in, by which peer and when last, for /usage at the admin port. Values are never kept. 0 counts nothing." default:"0" placeholder:"N"`
 	AdminBeyondLoopback bool     `help:"Let --admin be an address that other machines can reach. It asks nobody who they are: guard it by other means."`
 	TraceRatio          float64  `help:"Share of the traces that begin here and are recorded, 0 to 1. Traces that began elsewhere are recorded where they were there. OTEL_TRACES_SAMPLER beats it." default:"0.01"`
 	PropagateMetadata   []string `help:"Name of metadata, such as x-feature-flags, that goes on from a call to the calls made for it. May be repeated." placeholder:"NAME"`

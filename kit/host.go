@@ -74,10 +74,10 @@ func NewHost(ctx context.Context, cfg HostConfig, build func(*Host) error) (*Hos
 
 func (h *Host) make(ctx context.Context, build func(*Host) error) (err error) {
 	if h.Telemetry == nil {
-		if h.own, err = NewOperations(ctx, h.cfg.Admin, h.cfg.Common, h.Deps); err != nil {
+		if h.own, err = NewOperations(ctx, h.cfg.Name, h.cfg.Admin, h.cfg.Common, h.Deps); err != nil {
 			return err
 		}
-		h.Telemetry = h.own.Telemetry
+		h.Telemetry, h.Usage = h.own.Telemetry, h.own.Usage
 		h.OnClose(h.own.Close) // first added, last called
 	}
 	if h.Signals, err = h.Telemetry.Service(h.cfg.Name); err != nil {
@@ -136,7 +136,7 @@ func (h *Host) Verifier(keys func(context.Context) ([]token.Key, error)) *token.
 func (h *Host) Serves(tokens server.Tokens, checks map[string]func(context.Context) error, register func(grpc.ServiceRegistrar)) (err error) {
 	h.server, err = server.New(server.Config{
 		Listener: h.listener, Identity: h.Identity, Tokens: tokens, Edge: Edge, Log: h.Log, Clock: h.Clock, NewID: h.NewID,
-		DrainTimeout: h.cfg.Common.DrainTimeout, ShedLoad: h.cfg.Common.ShedLoad, Checks: checks, Telemetry: h.Telemetry,
+		DrainTimeout: h.cfg.Common.DrainTimeout, ShedLoad: h.cfg.Common.ShedLoad, Checks: checks, Telemetry: h.Telemetry, Usage: h.Usage,
 	}, register)
 	return err
 }

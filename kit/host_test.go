@@ -3,11 +3,13 @@ package kit_test
 import (
 	"context"
 	"crypto/rand"
+	"encoding/json"
 	"errors"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -24,6 +26,7 @@ import (
 	"github.com/concordat-dev/concordat/kit/clock/clocktest"
 	"github.com/concordat-dev/concordat/kit/kittest/echo"
 	"github.com/concordat-dev/concordat/kit/settings"
+	"github.com/concordat-dev/concordat/kit/usage"
 )
 
 // page returns what the admin port shows.
@@ -41,11 +44,15 @@ func page(t *testing.T, h *kit.Host, path string) (int, string) {
 	return resp.StatusCode, string(body)
 }
 
-func host(t *testing.T, clk clock.Clock, handlers echo.Handlers, check func(context.Context) error) *kit.Host {
+func host(t *testing.T, clk clock.Clock, handlers echo.Handlers, check func(context.Context) error, change ...func(*kit.Common)) *kit.Host {
 	t.Helper()
+	common := kit.Common{PKI: t.TempDir(), TrustDomain: "concordat", DrainTimeout: 5 * time.Second, TraceRatio: 1}
+	for _, c := range change {
+		c(&common)
+	}
 	h, err := kit.NewHost(t.Context(), kit.HostConfig{
 		Name: "test", Listen: "127.0.0.1:0", Admin: "127.0.0.1:0",
-		Common: kit.Common{PKI: t.TempDir(), TrustDomain: "concordat", DrainTimeout: 5 * time.Second, TraceRatio: 1},
+		Common: common,
 		Deps:   kit.Deps{Clock: clk, Random: rand.Reader, Log: slog.New(slog.DiscardHandler), Out: io.Discard},
 	}, func(h *kit.Host) error {
 		return h.Serves(nil, map[string]func(context.Context) error{"store": check}, handlers.Register)
@@ -59,12 +66,18 @@ func host(t *testing.T, clk clock.Clock, handlers echo.Handlers, check func(cont
 // call calls the service of the host.
 func call(ctx context.Context, t *testing.T, h *kit.Host, method string) error {
 	t.Helper()
+	return callWith(ctx, t, h, method, "")
+}
+
+// callWith is call with a text.
+func callWith(ctx context.Context, t *testing.T, h *kit.Host, method, text string) error {
+	t.Helper()
 	conn, err := grpc.NewClient(h.Addr().String(), grpc.WithTransportCredentials(credentials.NewTLS(h.Identity.ClientTLS("test"))))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	return conn.Invoke(ctx, method, echo.Message("", ""), echo.Message("", ""))
+	return conn.Invoke(ctx, method, echo.Message(text, ""), echo.Message("", ""))
 }
 
 func TestTheAdminPortFollowsTheServiceFromItsStartToItsEnd(t *testing.T) {
@@ -179,6 +192,46 @@ func TestTheLastSpansAreSentBeforeTheServiceEnds(t *testing.T) {
 		}
 	default:
 		t.Error("the span of the last call was not sent")
+	}
+}
+
+func TestTheAdminPortShowsWhatIsUsedWhereThatIsAskedFor(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
+		sample uint32
+		want   []string // of the callers of the request's text
+	}{
+		{"by default", 0, nil},
+		{"every message", 1, []string{"test"}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			h := host(t, clock.System(), echo.Handlers{}, func(context.Context) error { return nil }, func(c *kit.Common) { c.UsageSample = tc.sample })
+			ctx, stop := context.WithCancel(t.Context())
+			done := make(chan error, 1)
+			go func() { done <- h.Run(ctx) }()
+			<-h.Ready()
+			if err := callWith(t.Context(), t, h, echo.Public, "secret"); err != nil {
+				t.Fatal(err)
+			}
+			status, body := page(t, h, "/usage")
+			var s usage.Snapshot
+			if err := json.Unmarshal([]byte(body), &s); err != nil || status != 200 {
+				t.Fatalf("%d %v %s", status, err, body)
+			}
+			var callers []string
+			for _, e := range s.Entries {
+				if e.Direction == usage.Request && e.Message == "echo.v1.Message" && e.Field == "text" {
+					callers = append(callers, e.Caller)
+				}
+			}
+			if s.Service != "test" || s.SampledOneIn != tc.sample || !slices.Equal(callers, tc.want) {
+				t.Errorf("callers %v in %s", callers, body)
+			}
+			stop()
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		})
 	}
 }
 

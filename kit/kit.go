@@ -17,6 +17,7 @@ import (
 	"github.com/concordat-dev/concordat/kit/clock"
 	"github.com/concordat-dev/concordat/kit/settings"
 	"github.com/concordat-dev/concordat/kit/telemetry"
+	"github.com/concordat-dev/concordat/kit/usage"
 )
 
 // Deps is what a process gives to all that runs in it. Every field is required.
@@ -27,9 +28,11 @@ type Deps struct {
 	Random io.Reader
 	// Log is for operators.
 	Log *slog.Logger
-	// Telemetry is that of the process, where several services share one. It is the only field that may be nil: a service
-	// by itself makes its own.
+	// Telemetry is that of the process, where several services share one. It and Usage are the only fields that may be nil: a
+	// service by itself makes its own.
 	Telemetry *telemetry.Telemetry
+	// Usage counts for the process, where several services share Telemetry.
+	Usage *usage.Recorder
 	// Out is for the person who started the process.
 	Out io.Writer
 }

@@ -15,16 +15,19 @@ import (
 	"github.com/concordat-dev/concordat/kit/admin"
 	"github.com/concordat-dev/concordat/kit/settings"
 	"github.com/concordat-dev/concordat/kit/telemetry"
+	"github.com/concordat-dev/concordat/kit/usage"
 )
 
 // flushTimeout is how long the last spans may take, once everything else has ended.
 const flushTimeout = 3 * time.Second
 
-// Operations is what a process tells its operators: its telemetry and the admin port. A process has one, whatever the number
+// Operations is what a process tells its operators: its telemetry, what of the contract is used, and the admin port. A process has one, whatever the number
 // of its services.
 type Operations struct {
 	// Telemetry is that of the process.
 	Telemetry *telemetry.Telemetry
+	// Usage is that of the process.
+	Usage *usage.Recorder
 
 	deps     Deps
 	common   Common
@@ -34,9 +37,12 @@ type Operations struct {
 }
 
 // NewOperations makes the telemetry that the settings and the OTEL_* variables ask for, and opens the admin port at the
-// address, which nobody answers until Start; "" means none. What it returns is closed with Close.
-func NewOperations(ctx context.Context, address settings.Address, common Common, deps Deps) (*Operations, error) {
-	o := &Operations{deps: deps, common: common}
+// address, which nobody answers until Start; "" means none. The name is that of the process. What it returns is closed with
+// Close.
+func NewOperations(ctx context.Context, name string, address settings.Address, common Common, deps Deps) (*Operations, error) {
+	o := &Operations{deps: deps, common: common, Usage: usage.New(usage.Config{
+		Service: name, OneIn: common.UsageSample, Clock: deps.Clock, Random: rand.Uint64,
+	})}
 	var err error
 	if o.Telemetry, err = telemetry.New(ctx, telemetry.Config{
 		Registry: prometheus.NewRegistry(), Log: deps.Log, Now: deps.Clock.Now, Random: rand.Uint64,
@@ -61,7 +67,7 @@ func (o *Operations) Start(ready func() []admin.Check, contracts func() map[stri
 	var err error
 	if o.port, err = admin.New(admin.Config{
 		Listener: o.listener, BeyondLoopback: o.common.AdminBeyondLoopback, Metrics: o.Telemetry.Registry(),
-		Ready: ready, Contracts: contracts, Log: o.deps.Log,
+		Ready: ready, Contracts: contracts, Usage: o.Usage.Snapshot, Log: o.deps.Log,
 	}); err != nil {
 		return fmt.Errorf("--admin: %w", err)
 	}

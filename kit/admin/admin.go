@@ -20,6 +20,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/concordat-dev/concordat/kit/telemetry"
+	"github.com/concordat-dev/concordat/kit/usage"
 )
 
 // Check is something that has to be well for the process to be ready.
@@ -42,6 +43,8 @@ type Config struct {
 	Ready func() []Check
 	// Contracts returns the digest of the contract of each service of the process, by its name.
 	Contracts func() map[string]string
+	// Usage returns what /usage shows.
+	Usage func() usage.Snapshot
 	// Log hears of what goes wrong.
 	Log *slog.Logger
 }
@@ -114,6 +117,7 @@ func (s *Server) handler() http.Handler {
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { text(w, http.StatusOK, "ok\n") })
 	mux.HandleFunc("GET /readyz", s.readyz)
 	mux.HandleFunc("GET /buildinfo", s.buildinfo)
+	mux.HandleFunc("GET /usage", s.usage)
 	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 	mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
 	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
@@ -158,6 +162,7 @@ const pages = `/metrics        metrics, for Prometheus
 /healthz        whether the process runs
 /readyz         whether it can do its work, check by check
 /buildinfo      which program this is
+/usage          which fields of the contract are filled in, by whom (--usage-sample)
 /channelz/      the state of gRPC's channels, servers and sockets
 /debug/pprof/   profiles
 `
@@ -180,13 +185,19 @@ func (s *Server) readyz(w http.ResponseWriter, _ *http.Request) {
 }
 
 func (s *Server) buildinfo(w http.ResponseWriter, _ *http.Request) {
-	body, err := json.MarshalIndent(struct {
+	s.json(w, struct {
 		telemetry.BuildInfo
 		Contracts map[string]string `json:"contracts"`
-	}{telemetry.Build(), s.cfg.Contracts()}, "", "  ")
+	}{telemetry.Build(), s.cfg.Contracts()})
+}
+
+func (s *Server) usage(w http.ResponseWriter, _ *http.Request) { s.json(w, s.cfg.Usage()) }
+
+func (s *Server) json(w http.ResponseWriter, page any) {
+	body, err := json.MarshalIndent(page, "", "  ")
 	if err != nil {
-		s.cfg.Log.Error("build info", "cause", err)
-		text(w, http.StatusInternalServerError, "the build info cannot be shown\n")
+		s.cfg.Log.Error("page of the admin port", "cause", err)
+		text(w, http.StatusInternalServerError, "the page cannot be shown\n")
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")

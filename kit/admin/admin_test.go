@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/concordat-dev/concordat/kit/admin"
+	"github.com/concordat-dev/concordat/kit/usage"
 )
 
 func listen(t *testing.T, address string) net.Listener {
@@ -43,6 +44,7 @@ func start(t *testing.T, change ...func(*admin.Config)) (address string, broken 
 			return checks
 		},
 		Contracts: func() map[string]string { return map[string]string{"users": "abc"} },
+		Usage:     func() usage.Snapshot { return usage.Snapshot{Version: usage.Version, Service: "users", Dropped: 9} },
 	}
 	for _, c := range change {
 		c(&cfg)
@@ -106,6 +108,7 @@ func TestEachPageShowsWhatItSays(t *testing.T) {
 		"/healthz":                       {200, "ok\n"},
 		"/readyz":                        {200, "serving: ok\nstore: ok\n"},
 		"/buildinfo":                     {200, `"users": "abc"`},
+		"/usage":                         {200, `"service": "users"`},
 		"/debug/pprof/":                  {200, "goroutine"},
 		"/debug/pprof/goroutine?debug=1": {200, "goroutine profile"},
 		"/debug/pprof/cmdline":           {200, "admin.test"},
@@ -127,6 +130,11 @@ func TestEachPageShowsWhatItSays(t *testing.T) {
 	}
 	if err := json.Unmarshal([]byte(body), &info); err != nil || !strings.HasPrefix(info.Go, "go1.") || info.Version == "" {
 		t.Errorf("build info %+v, %v", info, err)
+	}
+	_, body = get(t, address, "/usage")
+	var used usage.Snapshot
+	if err := json.Unmarshal([]byte(body), &used); err != nil || used.Version != usage.Version || used.Dropped != 9 {
+		t.Errorf("usage %+v, %v", used, err)
 	}
 }
 

@@ -31,6 +31,7 @@ import (
 	"github.com/concordat-dev/concordat/kit/server"
 	"github.com/concordat-dev/concordat/kit/telemetry"
 	"github.com/concordat-dev/concordat/kit/token"
+	"github.com/concordat-dev/concordat/kit/usage"
 )
 
 // Issuer and Audience of the tokens that a Harness makes.
@@ -61,6 +62,8 @@ type Options struct {
 	ConnectionsPerAddress int
 	// ShedLoad is that of server.Config.
 	ShedLoad bool
+	// Usage is that of server.Config.
+	Usage *usage.Recorder
 }
 
 // Harness is a running server and ways to call it.
@@ -126,7 +129,7 @@ func Start(t testing.TB, register func(grpc.ServiceRegistrar), options ...func(*
 		Listener: listener, Identity: h.Identity(opts.Name), Tokens: tokens, Edge: kit.Edge,
 		Log: slog.New(slog.NewJSONHandler(h.Log, &slog.HandlerOptions{Level: slog.LevelDebug})), Clock: opts.Clock,
 		NewID: h.newID, DrainTimeout: opts.DrainTimeout, Checks: opts.Checks, Telemetry: opts.Telemetry,
-		ConnectionsPerAddress: opts.ConnectionsPerAddress, ShedLoad: opts.ShedLoad,
+		ConnectionsPerAddress: opts.ConnectionsPerAddress, ShedLoad: opts.ShedLoad, Usage: opts.Usage,
 	}, register)
 	if err != nil {
 		t.Fatalf("server.New: %v", err)

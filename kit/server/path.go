@@ -16,6 +16,7 @@ import (
 	"github.com/concordat-dev/concordat/kit/identity"
 	"github.com/concordat-dev/concordat/kit/policy"
 	"github.com/concordat-dev/concordat/kit/telemetry"
+	"github.com/concordat-dev/concordat/kit/usage"
 )
 
 // call is what the path knows of one call, unary or stream. It is the context that the handler gets (context.go).
@@ -31,6 +32,7 @@ type call struct {
 	tell    *telemetry.Method // what is told of the method
 	trace   telemetry.Trace
 	last    proto.Message // the last message that came
+	tally   *usage.Tally  // nil where nobody counts the fields of its messages
 
 	credentials policy.Credentials // what it came with
 	fault       *fault.Fault       // what it was answered with
@@ -82,6 +84,7 @@ func (s *Server) path() []step {
 		receive(s),      // the message of a client that does not stream: of nobody else is one read
 		admit(s),        // not more than can be done in time
 		validate(s),     // does the request keep the contract's promises
+		use(s),          // which fields of the contract does it fill in
 	}
 }
 

@@ -32,6 +32,7 @@ import (
 	"github.com/concordat-dev/concordat/kit/pki"
 	"github.com/concordat-dev/concordat/kit/policy"
 	"github.com/concordat-dev/concordat/kit/telemetry"
+	"github.com/concordat-dev/concordat/kit/usage"
 )
 
 // Limits of the transport. Stock grpc-go has no limit of streams and takes 16 MiB of headers.
@@ -54,7 +55,7 @@ type Tokens interface {
 	Verify(ctx context.Context, token string) (*identity.User, error)
 }
 
-// Config is what a Server needs. Every field but ShedLoad, ConnectionsPerAddress and Checks is required.
+// Config is what a Server needs. Every field but ShedLoad, ConnectionsPerAddress, Telemetry, Usage and Checks is required.
 type Config struct {
 	// Listener is where to serve. The server closes it.
 	Listener net.Listener
@@ -81,6 +82,8 @@ type Config struct {
 	ConnectionsPerAddress int
 	// Telemetry is that of the process. Nil means one of its own, which nobody reads.
 	Telemetry *telemetry.Telemetry
+	// Usage counts the fields that are filled in. Nil means that nobody does.
+	Usage *usage.Recorder
 	// Checks say whether the service can do its work, by name: its store, its event log. All are asked every few
 	// seconds; while one fails, the service is NOT_SERVING.
 	Checks map[string]func(context.Context) error

@@ -71,7 +71,7 @@ func TestEachMethodIsOpenToItsAudienceAlone(t *testing.T) {
 }
 
 func TestTheOrderOfThePathIsStated(t *testing.T) {
-	want := []string{"observe", "faults", "recover", "deadline", "authenticate", "authorize", "limit", "receive", "admit", "validate"}
+	want := []string{"observe", "faults", "recover", "deadline", "authenticate", "authorize", "limit", "receive", "admit", "validate", "use"}
 	if got := server.Steps(); !slices.Equal(got, want) {
 		t.Errorf("path = %v, want %v", got, want)
 	}

@@ -172,6 +172,7 @@ func (s *serverStream) RecvMsg(m any) error {
 
 // SendMsg implements grpc.ServerStream. The bytes of a grpc.PreparedMsg are not counted: nobody can see them.
 func (s *serverStream) SendMsg(m any) error {
+	message, _ := m.(proto.Message)
 	if _, ok := m.(*grpc.PreparedMsg); !ok {
 		data, err := protoCodec.Marshal(m)
 		if err != nil {
@@ -195,6 +196,11 @@ func (s *serverStream) SendMsg(m any) error {
 	}
 	s.call.sent.Add(1)
 	s.call.tell.Sent()
+	if message != nil {
+		s.call.tally.Response(message)
+	} else {
+		s.call.tally.Opaque()
+	}
 	return nil
 }
 

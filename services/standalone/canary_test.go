@@ -209,7 +209,7 @@ func (s *search) call(w wire, m method, token string, body []byte, where string)
 // process writes and answers.
 func TestSecretsAreNeverWritten(t *testing.T) {
 	t.Parallel()
-	h := open(t, "--log-level=debug")
+	h := open(t, "--log-level=debug", "--usage-sample=1")
 	s := &search{t: t, exact: []string{password}}
 	people := []account{h.join(t, ""), h.join(t, "")}
 	for _, a := range people {
@@ -242,12 +242,19 @@ func TestSecretsAreNeverWritten(t *testing.T) {
 	}
 	s.live(h, people[1])
 
-	metrics := scrape(t, h.find(`^ +admin +(http://\S+)`)[1]+"/metrics")
+	admin := h.find(`^ +admin +(http://\S+)`)[1]
+	metrics := scrape(t, admin+"/metrics")
 	if !strings.Contains(metrics, `grpc_method="SignIn"`) {
 		t.Error("the metrics do not speak of the calls: they cannot tell")
 	}
 	s.look("the metrics", metrics)
 	s.lookForExact("the metrics", metrics)
+	used := scrape(t, admin+"/usage")
+	if !strings.Contains(used, `"field": "password"`) {
+		t.Error("the usage does not speak of the secrets: it cannot tell")
+	}
+	s.look("the usage", used)
+	s.lookForExact("the usage", used)
 
 	if code := h.signal(syscall.SIGTERM); code != 0 {
 		t.Errorf("exit code %d", code)

@@ -75,7 +75,7 @@ func (a *App) build(ctx context.Context) (err error) {
 		return err
 	}
 	if a.deps.Telemetry == nil {
-		if a.own, err = kit.NewOperations(ctx, a.cfg.Admin, a.cfg.Common, a.deps); err != nil {
+		if a.own, err = kit.NewOperations(ctx, kit.Edge, a.cfg.Admin, a.cfg.Common, a.deps); err != nil {
 			return err
 		}
 		a.deps.Telemetry = a.own.Telemetry

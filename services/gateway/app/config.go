@@ -37,7 +37,13 @@ type Config struct {
 }
 
 // Validate finds settings that cannot be meant.
-func (c *Config) Validate() []settings.Problem { return c.ValidateAdmin(&c.Admin) }
+func (c *Config) Validate() []settings.Problem {
+	problems := c.ValidateAdmin(&c.Admin)
+	if c.UsageSample != 0 {
+		problems = append(problems, settings.Wrong(&c.UsageSample, "the gateway does not look into what it forwards: the services count"))
+	}
+	return problems
+}
 
 const minBody = 1024
 

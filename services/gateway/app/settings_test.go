@@ -49,6 +49,8 @@ func TestSettingsAreCheckedTogether(t *testing.T) {
 		"two networks":                     {[]string{"--trusted-proxy=10.0.0.0/8,fd00::/8"}, nil},
 		"bodies larger than what passes":   {[]string{"--max-body=4194305"}, []string{"--max-body"}},
 		"a target that is empty":           {[]string{"--auth="}, []string{"--auth"}},
+		"counting of what it forwards":     {[]string{"--usage-sample=10"}, []string{"--usage-sample (CONCORDAT_GATEWAY_USAGE_SAMPLE)"}},
+		"no counting of what it forwards":  {[]string{"--usage-sample=0"}, nil},
 		"a setting that does not exist":    {[]string{"--port=1"}, []string{"--port"}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -133,10 +133,10 @@ func (a *App) build(ctx context.Context) error {
 	}
 	cfg := a.cfg
 	var err error
-	if a.operations, err = kit.NewOperations(ctx, cfg.Admin, cfg.Common, a.deps); err != nil {
+	if a.operations, err = kit.NewOperations(ctx, Name, cfg.Admin, cfg.Common, a.deps); err != nil {
 		return err
 	}
-	a.deps.Telemetry = a.operations.Telemetry
+	a.deps.Telemetry, a.deps.Usage = a.operations.Telemetry, a.operations.Usage
 	a.users = build(users.Name, func() (service, error) {
 		return users.New(ctx, users.Config{Settings: cfg.Users, Common: cfg.Common}, part(users.Name))
 	})

@@ -201,7 +201,7 @@ func TestAPanicIsAnInternalError(t *testing.T) {
 	}
 	var log bytes.Buffer
 	logger := slog.New(slog.NewTextHandler(&log, nil))
-	operations, err := kit.NewOperations(t.Context(), "", kit.Common{}, kit.Deps{Clock: clock.System(), Random: rand.Reader, Log: logger, Out: io.Discard})
+	operations, err := kit.NewOperations(t.Context(), kit.Edge, "", kit.Common{}, kit.Deps{Clock: clock.System(), Random: rand.Reader, Log: logger, Out: io.Discard})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,306 @@
+package review
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/concordat-dev/concordat/tools/internal/repo"
+	"github.com/concordat-dev/concordat/tools/review/consumers"
+	"github.com/concordat-dev/concordat/tools/review/rules"
+	"github.com/concordat-dev/concordat/tools/review/schema"
+)
+
+// A Verdict says what a finding does to the Go code that was looked at.
+type Verdict string
+
+// The verdicts, the worst first.
+const (
+	// BreaksCompilation: code in the tree does not compile, or will not once the code is generated again.
+	BreaksCompilation Verdict = "breaks compilation"
+	// BreaksAtRunTime: code in the tree, or a program built from a baseline, compiles and meets what it does not expect.
+	BreaksAtRunTime Verdict = "breaks at run time"
+	// Unknown: something could not be analysed, or reads whole messages, and may use it.
+	Unknown Verdict = "unknown"
+	// UnusedHere: nothing in the tree uses it, and everything was analysed. Who else does, it cannot say.
+	UnusedHere Verdict = "unused here"
+	// Unaffected: code uses it, and goes on as before.
+	Unaffected Verdict = "unaffected"
+)
+
+// Consumers are who a finding concerns.
+type Consumers struct {
+	Verdict Verdict `json:"verdict,omitempty"`
+	// Uses are in the working tree, Built in the baseline: in programs that may still run.
+	Uses  []Use `json:"uses,omitempty"`
+	Built []Use `json:"built,omitempty"`
+	// Why says what was not known, where the verdict is unknown.
+	Why string `json:"why,omitempty"`
+}
+
+// A Use is a place in Go code and whose it is.
+type Use struct {
+	consumers.Use
+	// Owners are whom CODEOWNERS names for the file.
+	Owners []string `json:"owners,omitempty"`
+	// Breaks is set where this place stops compiling.
+	Breaks bool `json:"breaks,omitempty"`
+}
+
+// Analysed says how far the search for consumers went.
+type Analysed struct {
+	Modules  []string            `json:"modules"`
+	Packages int                 `json:"packages"`
+	Problems []consumers.Problem `json:"problems"`
+}
+
+// findConsumers analyses the working tree, and of each baseline that is a commit what was built from it.
+func (r *run) findConsumers(ctx context.Context) error {
+	images := []*schema.Image{r.after}
+	for _, b := range r.baselines {
+		if b.before != nil && !slices.Contains(images, b.before) {
+			images = append(images, b.before)
+		}
+	}
+	var err error
+	if r.now, err = consumers.Find(ctx, r.Dir, images...); err != nil {
+		return fmt.Errorf("look for consumers: %w", err)
+	}
+	r.ungenerated = r.generatedAsBefore(ctx)
+	r.report.Analysed = &Analysed{r.now.Modules, r.now.Packages, r.now.Problems}
+	done := map[string]*consumers.Index{}
+	for _, b := range r.baselines {
+		if b.Commit == "" {
+			continue
+		}
+		if done[b.Commit] == nil {
+			if done[b.Commit], err = r.built(ctx, b); err != nil {
+				return fmt.Errorf("look for consumers in %s: %w", b.Name, err)
+			}
+		}
+		b.uses = done[b.Commit]
+	}
+	return nil
+}
+
+// generatedAsBefore tells whether no generated Go code differs from the base: then a contract that does was changed
+// without generating the code again, and that everything compiles says nothing.
+func (r *run) generatedAsBefore(ctx context.Context) bool {
+	for _, b := range r.baselines {
+		if b.Name == "base" && b.Commit != "" && len(r.now.Generated) > 0 {
+			_, err := repo.Output(ctx, r.Dir, "git", "diff", "--quiet", b.Commit, "--", "*.pb.go")
+			return err == nil
+		}
+	}
+	return false
+}
+
+// indexVersion names what a kept index holds; it changes with the search.
+const indexVersion = "1"
+
+// built analyses the tree of a commit, or reads what was found out about it before: a commit does not change.
+func (r *run) built(ctx context.Context, b *Baseline) (*consumers.Index, error) {
+	kept := ""
+	if r.Cache != "" {
+		kept = filepath.Join(r.Cache, fmt.Sprintf("consumers-%s-%s.json", indexVersion, b.Commit))
+		if data, err := os.ReadFile(kept); err == nil {
+			var index consumers.Index
+			if json.Unmarshal(data, &index) == nil {
+				return &index, nil
+			}
+		}
+	}
+	tree, err := checkout(ctx, r.Dir, b.Commit)
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(tree)
+	index, err := consumers.Find(ctx, tree, b.before)
+	if err != nil {
+		return nil, err
+	}
+	if kept != "" {
+		if err := keep(kept, index); err != nil {
+			return nil, err
+		}
+	}
+	return index, nil
+}
+
+// keep writes an index so that nobody ever reads half of it.
+func keep(path string, index *consumers.Index) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	data, err := json.Marshal(index)
+	if err != nil {
+		return err
+	}
+	half, err := os.CreateTemp(filepath.Dir(path), "half-*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(half.Name())
+	if _, err := half.Write(data); err != nil {
+		return errors.Join(err, half.Close())
+	}
+	if err := half.Close(); err != nil {
+		return err
+	}
+	return os.Rename(half.Name(), path)
+}
+
+// checkout writes the tree of a commit, as far as it lies in dir, to a new folder.
+func checkout(ctx context.Context, dir, commit string) (string, error) {
+	to, err := os.MkdirTemp("", "review-")
+	if err != nil {
+		return "", err
+	}
+	archive := exec.CommandContext(ctx, "git", "archive", "--format=tar", commit)
+	archive.Dir = dir
+	unpack := exec.CommandContext(ctx, "tar", "-x", "-f", "-", "-C", to)
+	unpack.Stdin, err = archive.StdoutPipe()
+	if err == nil {
+		err = archive.Start()
+	}
+	if err == nil {
+		err = errors.Join(unpack.Run(), archive.Wait())
+	}
+	if err != nil {
+		return "", errors.Join(fmt.Errorf("check out %s: %w", commit, err), os.RemoveAll(to))
+	}
+	return to, nil
+}
+
+// concerned says whom a finding concerns.
+func (r *run) concerned(f *Finding) {
+	change := f.Change()
+	if r.now == nil || change == nil {
+		return
+	}
+	var elements []string
+	for _, e := range []*schema.Element{change.Before, change.After} {
+		if e == nil {
+			continue
+		}
+		if change.Removed() || change.After != nil && change.Before != nil && change.Before.Name != change.After.Name {
+			e.Walk(func(inside *schema.Element) { elements = append(elements, inside.Name) })
+		} else {
+			elements = append(elements, e.Name)
+		}
+	}
+	if f.Rule == rules.EnumValueAdded {
+		r.newValue(f, change.After.Parent.Name)
+		return
+	}
+	slices.Sort(elements)
+	elements = slices.Compact(elements)
+	owners := r.owners()
+	c := &f.Consumers
+	breaks, risks := false, false
+	for _, use := range r.now.Of(elements...) {
+		is := Use{use, owners.of(use.Path), r.stops(f, use)}
+		breaks = breaks || is.Breaks
+		risks = true
+		c.Uses = append(c.Uses, is)
+	}
+	for _, b := range r.baselines {
+		if b.uses == nil || !slices.Contains(f.Baselines, b.Name) {
+			continue
+		}
+		for _, use := range b.uses.Of(elements...) {
+			if !slices.ContainsFunc(c.Built, func(u Use) bool { return u.Use == use }) && !use.Test {
+				c.Built = append(c.Built, Use{use, owners.of(use.Path), false})
+			}
+		}
+	}
+	felt := f.Axes.Wire != rules.Safe || f.Axes.JSON != rules.Safe || f.Axes.Semantics != rules.Safe
+	whole := r.dynamic(change)
+	switch {
+	case breaks:
+		c.Verdict = BreaksCompilation
+	case felt && (risks || len(c.Built) > 0):
+		c.Verdict = BreaksAtRunTime
+	case risks && f.Axes.Source == rules.Breaks && !felt:
+		c.Verdict = Unaffected // it compiles, and nothing else was at stake
+	case risks:
+		c.Verdict = Unaffected
+	case len(r.now.Problems) > 0:
+		c.Verdict, c.Why = Unknown, fmt.Sprintf("%s: %s", r.now.Problems[0].Where, r.now.Problems[0].What)
+	case len(whole) > 0:
+		c.Verdict, c.Why = Unknown, fmt.Sprintf("%s:%d reads all of %s by reflection", whole[0].Path, whole[0].Line, whole[0].Element)
+	default:
+		c.Verdict = UnusedHere
+	}
+}
+
+// stops tells whether a use does not compile, or will not once the code is generated again.
+func (r *run) stops(f *Finding, use consumers.Use) bool {
+	change := f.Change()
+	if f.Axes.Source != rules.Breaks || change.Added() {
+		return false
+	}
+	// A name that the contract no longer has, in code that still finds it: what is generated is older than the contract.
+	gone := change.Removed() || change.Before.Name != change.After.Name && use.Element == change.Before.Name
+	return use.Missing || use.Error != "" || gone || r.ungenerated
+}
+
+// newValue says who meets a new value of an enum without a word about it.
+func (r *run) newValue(f *Finding, enum string) {
+	owners := r.owners()
+	for _, use := range r.now.Of(enum) {
+		if use.Kind == consumers.Undefaulted {
+			f.Consumers.Uses = append(f.Consumers.Uses, Use{use, owners.of(use.Path), false})
+		}
+	}
+	switch {
+	case len(f.Consumers.Uses) > 0:
+		f.Consumers.Verdict, f.Level = BreaksAtRunTime, rules.Break
+	case len(r.now.Problems) > 0:
+		f.Consumers.Verdict, f.Consumers.Why = Unknown, fmt.Sprintf("%s: %s", r.now.Problems[0].Where, r.now.Problems[0].What)
+	default:
+		f.Consumers.Verdict = UnusedHere
+	}
+}
+
+// dynamic returns the places that read all of the message which a changed field belongs to.
+func (r *run) dynamic(change *schema.Change) []consumers.Use {
+	e := change.Element()
+	if e.Kind != schema.Field || e.Parent == nil {
+		return nil
+	}
+	return slices.DeleteFunc(r.now.Of(e.Parent.Name), func(u consumers.Use) bool { return u.Kind != consumers.Dynamic || u.Test })
+}
+
+// owners returns what CODEOWNERS says.
+func (r *run) owners() owners {
+	if r.whose == nil {
+		found := r.readOwners()
+		r.whose = &found
+	}
+	return *r.whose
+}
+
+// readOwners reads CODEOWNERS where code hosts look for it.
+func (r *run) readOwners() owners {
+	top, err := repo.Output(context.Background(), r.Dir, "git", "rev-parse", "--show-toplevel")
+	if err != nil {
+		top = r.Dir
+	}
+	for _, place := range []string{".github/CODEOWNERS", "CODEOWNERS", "docs/CODEOWNERS", ".gitlab/CODEOWNERS"} {
+		data, err := os.ReadFile(filepath.Join(top, filepath.FromSlash(place)))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		below, _ := filepath.Rel(top, r.Dir)
+		return parseOwners(string(data), strings.TrimPrefix(filepath.ToSlash(below), "."))
+	}
+	return owners{}
+}

@@ -1,0 +1,216 @@
+package report
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/concordat-dev/concordat/tools/review"
+	"github.com/concordat-dev/concordat/tools/review/rules"
+)
+
+// The colours of a terminal (ECMA-48).
+const (
+	plain  = "\x1b[0m"
+	bold   = "\x1b[1m"
+	faint  = "\x1b[2m"
+	red    = "\x1b[31m"
+	green  = "\x1b[32m"
+	yellow = "\x1b[33m"
+)
+
+// Text returns the format for a terminal: short, grouped by package, with what to do about each finding.
+func Text(coloured bool) Format {
+	return func(w io.Writer, r *review.Report) error {
+		p := &printer{w: w, coloured: coloured}
+		p.report(r)
+		return p.err
+	}
+}
+
+type printer struct {
+	w        io.Writer
+	coloured bool
+	err      error
+}
+
+func (p *printer) line(format string, args ...any) {
+	if p.err == nil {
+		_, p.err = fmt.Fprintf(p.w, format+"\n", args...)
+	}
+}
+
+func (p *printer) in(colour, text string) string {
+	if !p.coloured {
+		return text
+	}
+	return colour + text + plain
+}
+
+func (p *printer) report(r *review.Report) {
+	for _, b := range r.Baselines {
+		switch {
+		case b.None:
+			p.line("%s: nothing to compare with: %s", b.Name, b.How)
+		case b.Commit == "":
+			p.line("%s: %d changes, semver %s", b.Name, b.Changes, b.Bump)
+		default:
+			p.line("%s %.12s (%s): %d changes, semver %s", b.Name, b.Commit, b.How, b.Changes, b.Bump)
+		}
+	}
+	findings, last := shown(r), ""
+	for _, pkg := range packages(findings) {
+		p.line("\n%s", p.in(bold, title(pkg)))
+		for _, f := range findings {
+			if f.Package == pkg {
+				p.finding(f, f.Element == last)
+				last = f.Element
+			}
+		}
+	}
+	p.changes(r)
+	hidden := map[string]int{}
+	for _, f := range r.Findings {
+		if f.Hidden != "" && f.Implied == "" {
+			hidden[f.Hidden]++
+		}
+	}
+	for _, why := range sortedKeys(hidden) {
+		p.line("%s", p.in(faint, fmt.Sprintf("not counted: %d, because %s", hidden[why], why)))
+	}
+	for _, a := range r.Approvals {
+		if a.State != review.Used {
+			p.line("%s is %s: %s", a.File, p.in(red, string(a.State)), a.What)
+		}
+	}
+	if r.Analysed != nil {
+		p.line("\nconsumers: %d packages of %d modules", r.Analysed.Packages, len(r.Analysed.Modules))
+		for n, problem := range r.Analysed.Problems {
+			if n == 5 {
+				p.line("  and %d more that could not be analysed in full", len(r.Analysed.Problems)-n)
+				break
+			}
+			p.line("  %s %s", problem.Where, problem.What)
+		}
+	}
+	ended := p.in(green, verdict(r))
+	if r.Failures() > 0 {
+		ended = p.in(red, verdict(r))
+	}
+	p.line("\n%s  %s", ended, p.in(faint, fmt.Sprintf("(%.1f s, semver %s)", r.Took.Seconds(), r.Bump)))
+}
+
+// finding writes one finding; again says that the one before was about the same element, whose users it has told.
+func (p *printer) finding(f *review.Finding, again bool) {
+	level := string(f.Level)
+	switch {
+	case f.Approval != "":
+		level = p.in(green, "approved")
+	case f.Level == rules.Break || f.Level == rules.Security:
+		level = p.in(red, level)
+	case f.Level == rules.Care:
+		level = p.in(yellow, level)
+	}
+	at := f.Path
+	if f.Line > 0 {
+		at = fmt.Sprintf("%s:%d", f.Path, f.Line)
+	}
+	p.line("  %s %s  %s", level, p.in(bold, f.Rule), p.in(faint, at))
+	p.line("    %s", f.Text)
+	if f.Approval != "" {
+		p.line("    by %s", f.Approval)
+		return
+	}
+	if s := shapes(f); s != "" {
+		p.line("    %s", s)
+	}
+	p.line("    %s; against %s", axes(f.Axes), strings.Join(f.Baselines, ", "))
+	if c := concerned(f); c != "" {
+		p.line("    %s", c)
+	}
+	limit := 5
+	if again {
+		limit = 0
+	}
+	uses, more := places(f, limit)
+	for _, use := range uses {
+		p.line("      %s", use)
+	}
+	if more > 0 && !again {
+		p.line("      and %d more", more)
+	}
+	if s := seen(f, time.Time{}); s != "" {
+		p.line("    %s", s)
+	}
+	if f.Level == rules.Note {
+		return
+	}
+	p.line("    %s %s", f.Why, f.WayOut)
+	for line := range strings.Lines(f.Patch) {
+		p.line("      %s", strings.TrimRight(line, "\n"))
+	}
+	p.line("    %s", p.in(faint, approve(f)))
+}
+
+// approve is the command that approves a finding.
+func approve(f *review.Finding) string {
+	return fmt.Sprintf("review approve %s --owner … --reason … --expires …", f.Fingerprint[:8])
+}
+
+// changes lists what differs and breaks nothing.
+func (p *printer) changes(r *review.Report) {
+	found := map[string]bool{}
+	for _, f := range r.Findings {
+		found[f.Element] = true
+	}
+	var lines []string
+	comments := 0
+	for _, c := range r.Changes {
+		switch {
+		case c.Comment:
+			comments++
+		case !found[c.Element]:
+			lines = append(lines, change(c))
+		}
+	}
+	if len(lines) > 0 {
+		p.line("\n%s", p.in(bold, "harmless"))
+		for n, line := range lines {
+			if n == 20 {
+				p.line("  and %d more", len(lines)-n)
+				break
+			}
+			p.line("  %s", line)
+		}
+	}
+	if comments > 0 {
+		p.line("\n%d comments changed", comments)
+	}
+}
+
+// change writes one change in one line.
+func change(c review.Change) string {
+	text := fmt.Sprintf("%s %s %s", c.What, c.Kind, c.Element)
+	switch {
+	case c.What == "added" && c.New != "" && c.Inside == 0:
+		text += ": " + c.New
+	case c.Inside > 0:
+		text += fmt.Sprintf(", with %d inside", c.Inside)
+	case c.What == "changed":
+		var attrs []string
+		for _, a := range c.Attrs {
+			switch {
+			case a.Name == "comment":
+			case a.Old == "":
+				attrs = append(attrs, fmt.Sprintf("%s is now %s", a.Name, a.New))
+			case a.New == "":
+				attrs = append(attrs, fmt.Sprintf("%s is gone (was %s)", a.Name, a.Old))
+			default:
+				attrs = append(attrs, fmt.Sprintf("%s: %s → %s", a.Name, a.Old, a.New))
+			}
+		}
+		text += ": " + strings.Join(attrs, "; ")
+	}
+	return text
+}

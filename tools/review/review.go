@@ -1,0 +1,357 @@
+// Package review says what a change of a contract means to everybody who relies on it: every difference between two
+// versions, what each breaks, who in the Go of the tree uses it, and whether that very break was approved.
+//
+// It holds the working tree against its base and every baseline at once. It never skips: a baseline that cannot be
+// found or compiled, an approval that approves nothing, and rules that buf.yaml no longer asks for are failures.
+package review
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/concordat-dev/concordat/tools/internal/repo"
+	"github.com/concordat-dev/concordat/tools/review/baseline"
+	"github.com/concordat-dev/concordat/tools/review/consumers"
+	"github.com/concordat-dev/concordat/tools/review/rules"
+	"github.com/concordat-dev/concordat/tools/review/schema"
+)
+
+// Options say what is reviewed.
+type Options struct {
+	// Dir is the root of the workspace: the folder with buf.yaml. Required.
+	Dir string
+	// BaseRef is the revision that the change will be merged into. Empty means the main branch: see baseline.FindBase.
+	BaseRef string
+	// Against are inputs of buf to hold the tree against, in place of the base and the baselines.
+	Against []string
+	// Consumers asks who uses what changed.
+	Consumers bool
+	// Usage are snapshots of what callers really send, as files.
+	Usage []string
+	// Cache is a folder for what was found out about commits; empty means that nothing is kept.
+	Cache string
+	// Now is the time by which sunsets and approvals are judged. Required.
+	Now time.Time
+}
+
+// A Baseline is what the tree was held against.
+type Baseline struct {
+	// Name is base, release or deployed, or an input of buf.
+	Name string `json:"name"`
+	// Commit is its id; empty for an input that is none, and where nothing was promised yet.
+	Commit string `json:"commit,omitempty"`
+	// How says how it was found.
+	How string `json:"how"`
+	// None is set where there is nothing to compare with, as before the first release.
+	None bool `json:"none,omitempty"`
+	// Changes counts the elements that differ.
+	Changes int `json:"changes"`
+	// Bump is the least part of a semantic version that has to go up.
+	Bump string `json:"semver,omitempty"`
+
+	input   string
+	before  *schema.Image
+	changes []schema.Change
+	uses    *consumers.Index
+	buf     []bufFinding
+	err     error
+}
+
+// A Finding is a finding of a rule, with who is concerned and whether it was approved.
+type Finding struct {
+	*rules.Finding
+	// Path is the file from the root of the tree; Line and Column count from 1, and are 0 where unknown.
+	Path   string `json:"path"`
+	Line   int    `json:"line"`
+	Column int    `json:"column"`
+	// Baselines are the names of those in comparison with which it was found.
+	Baselines []string `json:"baselines"`
+	// Hidden says why it does not count although a rule found it; empty where it counts.
+	Hidden string `json:"hidden,omitempty"`
+	// Consumers are who is concerned.
+	Consumers Consumers `json:"consumers"`
+	// Seen are the callers that have used the element, from usage snapshots.
+	Seen []Seen `json:"seen,omitempty"`
+	// Approval is the file that approves it; empty where none does.
+	Approval string `json:"approval,omitempty"`
+}
+
+// Fails tells whether the finding makes the review fail. What is implied by another finding fails, and is approved, with
+// that one.
+func (f *Finding) Fails() bool {
+	return f.Level != rules.Note && f.Hidden == "" && f.Approval == "" && f.Implied == ""
+}
+
+// A Report is the result of a review.
+type Report struct {
+	// Version is that of this format, which grows without breaking: 1.
+	Version int `json:"version"`
+	// Head is the commit that the working tree stands on, with "+" where it was changed since.
+	Head string `json:"head"`
+	// Baselines are what the tree was held against, in the order base, release, deployed.
+	Baselines []*Baseline `json:"baselines"`
+	// Findings are sorted by package, by level and by element.
+	Findings []*Finding `json:"findings"`
+	// Changes are all differences from the first baseline, the harmless ones included.
+	Changes []Change `json:"changes"`
+	// Approvals are all approvals in the tree, and what each is good for.
+	Approvals []ApprovalState `json:"approvals"`
+	// Analysed says how far the search for consumers went; nil where it was not asked for.
+	Analysed *Analysed `json:"analysed,omitempty"`
+	// Bump is the least part of a semantic version that has to go up since the last baseline that is a release.
+	Bump string `json:"semver"`
+	// Took is how long the review took.
+	Took time.Duration `json:"took_ns"`
+}
+
+// Failures counts what makes the review fail: findings that nobody approved, and approvals that are good for nothing.
+func (r *Report) Failures() int {
+	count := 0
+	for _, f := range r.Findings {
+		if f.Fails() {
+			count++
+		}
+	}
+	for _, a := range r.Approvals {
+		if a.Fails() {
+			count++
+		}
+	}
+	return count
+}
+
+// Run reviews the tree. An error says that no verdict was reached; whether the tree passes, Report.Failures says.
+func Run(ctx context.Context, buf Buf, o Options) (*Report, error) {
+	began := time.Now()
+	if _, err := os.Stat(filepath.Join(o.Dir, "buf.yaml")); errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%s has no buf.yaml: run the review in the root of a buf workspace, or name it by --dir", o.Dir)
+	}
+	baselines, err := findBaselines(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	r := &run{Options: o, bufTool: buf, baselines: baselines, report: &Report{Version: 1, Head: head(ctx, o.Dir), Baselines: baselines}}
+	if err := r.compile(ctx); err != nil {
+		return nil, err
+	}
+	if err := r.judge(ctx); err != nil {
+		return nil, err
+	}
+	r.report.Took = time.Since(began)
+	return r.report, nil
+}
+
+// A run is one review at work.
+type run struct {
+	Options
+	bufTool    Buf
+	baselines  []*Baseline
+	after      *schema.Image
+	configured map[string]bool
+	now        *consumers.Index // of the working tree
+	// ungenerated is set where the Go code was not generated again since the base.
+	ungenerated bool
+	disk        disk
+	whose       *owners
+	report      *Report
+}
+
+// findBaselines lists what the tree is held against.
+func findBaselines(ctx context.Context, o Options) ([]*Baseline, error) {
+	if len(o.Against) > 0 {
+		var list []*Baseline
+		for _, input := range o.Against {
+			list = append(list, &Baseline{Name: input, How: "as asked for", input: input})
+		}
+		return list, nil
+	}
+	prefix, err := repo.Output(ctx, o.Dir, "git", "rev-parse", "--show-prefix")
+	if err != nil {
+		return nil, fmt.Errorf("%s is not in a git repository: name what to compare with by --against: %w", o.Dir, said(err))
+	}
+	up, err := repo.Output(ctx, o.Dir, "git", "rev-parse", "--show-cdup")
+	if err != nil {
+		return nil, said(err)
+	}
+	input := func(commit string) string {
+		at := up + ".git#ref=" + commit
+		if prefix != "" {
+			at += ",subdir=" + strings.TrimSuffix(prefix, "/")
+		}
+		return at
+	}
+	base, err := baseline.FindBase(ctx, o.Dir, o.BaseRef)
+	if err != nil {
+		return nil, err
+	}
+	list := []*Baseline{{Name: "base", Commit: base.Commit, How: base.How, None: base.Commit == "", input: input(base.Commit)}}
+	named, err := baseline.FindBaselines(ctx, o.Dir, o.BaseRef)
+	if errors.Is(err, fs.ErrNotExist) {
+		if base.Commit != "" {
+			if _, gone := repo.Output(ctx, o.Dir, "git", "cat-file", "-e", base.Commit+":./"+baseline.Path); gone == nil {
+				return nil, fmt.Errorf("%s is missing, and the base has it: a baseline is never dropped", baseline.Path)
+			}
+		}
+		return list, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	for _, b := range named {
+		list = append(list, &Baseline{Name: b.Name, Commit: b.Commit, How: baseline.Path, None: b.Commit == "", input: input(b.Commit)})
+	}
+	return list, nil
+}
+
+// head names what the working tree stands on.
+func head(ctx context.Context, dir string) string {
+	commit, err := repo.Output(ctx, dir, "git", "rev-parse", "HEAD")
+	if err != nil {
+		return "the working tree"
+	}
+	if changed, err := repo.Output(ctx, dir, "git", "status", "--porcelain", "--untracked-files=no"); err != nil || changed != "" {
+		commit += "+"
+	}
+	return commit
+}
+
+// compile builds every image and looks for consumers, side by side: each is a process of its own.
+func (r *run) compile(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var group sync.WaitGroup
+	var mu sync.Mutex
+	var problems []error
+	do := func(what func() error) {
+		group.Go(func() {
+			if err := what(); err != nil {
+				mu.Lock()
+				problems = append(problems, err)
+				mu.Unlock()
+			}
+		})
+	}
+	do(func() (err error) { r.after, err = r.bufTool.Build(ctx, "."); return err })
+	do(func() (err error) { r.configured, err = r.bufTool.Configured(ctx); return err })
+	same := map[string]*Baseline{}
+	for _, b := range r.baselines {
+		if b.None {
+			continue
+		}
+		if same[b.input] != nil {
+			continue
+		}
+		same[b.input] = b
+		do(func() (err error) { b.before, err = r.bufTool.Build(ctx, b.input); return err })
+		do(func() (err error) { b.buf, err = r.bufTool.Breaking(ctx, b.input); return err })
+	}
+	group.Wait()
+	if len(problems) > 0 {
+		return problems[0]
+	}
+	for _, b := range r.baselines {
+		if first := same[b.input]; first != nil && first != b {
+			b.before, b.buf = first.before, first.buf
+		}
+	}
+	r.disk = newDisk(r.Dir)
+	if !r.Consumers {
+		return nil
+	}
+	return r.findConsumers(ctx)
+}
+
+// judge compares with each baseline and puts the verdicts together.
+func (r *run) judge(ctx context.Context) error {
+	byFingerprint := map[string]*Finding{}
+	for _, b := range r.baselines {
+		if b.None {
+			continue
+		}
+		b.changes = schema.Compare(b.before, r.after)
+		found := rules.Check(b.before, r.after, b.changes, r.Now)
+		paired, unpaired := pair(found, b.buf)
+		for _, theirs := range unpaired {
+			f := alien(theirs, b.before, r.after)
+			paired[f] = true
+			found = append(found, f)
+		}
+		weaker, err := r.weakened(ctx, b)
+		if err != nil {
+			return err
+		}
+		found = append(found, weaker...)
+		for _, f := range found {
+			known := byFingerprint[f.Fingerprint]
+			if known == nil {
+				known = &Finding{Finding: f, Path: r.disk.path(f.At.Path), Line: f.At.Line, Column: f.At.Column}
+				byFingerprint[f.Fingerprint] = known
+				r.report.Findings = append(r.report.Findings, known)
+			}
+			if !slices.Contains(known.Baselines, b.Name) {
+				known.Baselines = append(known.Baselines, b.Name)
+			}
+			known.Hidden = r.hidden(known, paired[f])
+		}
+		for n := range b.changes {
+			if !b.changes[n].Commented() {
+				b.Changes++
+			}
+		}
+		b.Bump = bump(b.changes, found)
+		if len(r.report.Changes) == 0 {
+			r.report.Changes = r.describe(b.changes)
+		}
+		r.report.Bump = b.Bump
+	}
+	for _, f := range r.report.Findings {
+		r.concerned(f)
+	}
+	if err := r.usage(); err != nil {
+		return err
+	}
+	if err := r.approve(ctx); err != nil {
+		return err
+	}
+	slices.SortStableFunc(r.report.Findings, compareFindings)
+	return nil
+}
+
+// hidden says why a finding that a rule of buf's name made does not count: the workspace does not ask for the rule, or
+// tells buf to ignore the file. What buf itself reports always counts.
+func (r *run) hidden(f *Finding, buf bool) string {
+	if !f.Buf || buf {
+		return ""
+	}
+	switch {
+	case !r.configured[f.Rule]:
+		return "buf.yaml does not ask for " + f.Rule
+	case r.disk.ignored(f.Path):
+		return "buf.yaml ignores " + f.Path
+	default:
+		return ""
+	}
+}
+
+// levels in the order in which they are reported.
+var levels = []rules.Level{rules.Security, rules.Break, rules.Care, rules.Note}
+
+func compareFindings(a, b *Finding) int {
+	for _, order := range []int{
+		strings.Compare(a.Package, b.Package), slices.Index(levels, a.Level) - slices.Index(levels, b.Level),
+		strings.Compare(a.Element, b.Element), strings.Compare(a.Rule, b.Rule), strings.Compare(a.Attr, b.Attr),
+	} {
+		if order != 0 {
+			return order
+		}
+	}
+	return 0
+}

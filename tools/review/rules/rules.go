@@ -1,0 +1,284 @@
+// Package rules says what a change of a contract means. A rule is data: what it finds, why that matters, the way out,
+// and a check over one change. Rules with the name of a rule of buf find what buf finds, with more to say about it; the
+// others find what buf does not look for: who may call, what is valid, where a method is reached, what is kept out of
+// logs.
+package rules
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/concordat-dev/concordat/tools/review/schema"
+)
+
+// Level is how much a finding weighs. Everything but a Note fails the review until it is mended or approved.
+type Level string
+
+// The levels.
+const (
+	// Break: somebody who relies on the baseline stops working, or may.
+	Break Level = "break"
+	// Security: somebody may do or see what they could not.
+	Security Level = "security"
+	// Care: nothing breaks today, but what a later change needs in order not to break is missing.
+	Care Level = "care"
+	// Note: worth knowing.
+	Note Level = "note"
+)
+
+// A Verdict is what a change does along one axis.
+type Verdict string
+
+// The verdicts.
+const (
+	Safe Verdict = "safe"
+	// Risk: it depends on what is sent, or on who reads it.
+	Risk Verdict = "risk"
+	// Breaks: what worked stops working.
+	Breaks Verdict = "breaks"
+)
+
+// Axes are the verdicts on one change.
+type Axes struct {
+	// Wire: a peer with the old schema and one with the new exchange binary messages.
+	Wire Verdict `json:"wire"`
+	// JSON: the same in JSON, and over REST.
+	JSON Verdict `json:"json"`
+	// Source: Go code that compiles with the old generated code compiles with the new.
+	Source Verdict `json:"source"`
+	// Semantics: what both understand means the same.
+	Semantics Verdict `json:"semantics"`
+}
+
+// worst returns, per axis, the worse of two verdicts.
+func (a Axes) worst(b Axes) Axes {
+	worse := func(a, b Verdict) Verdict {
+		order := []Verdict{"", Safe, Risk, Breaks}
+		if slices.Index(order, b) > slices.Index(order, a) {
+			return b
+		}
+		return a
+	}
+	return Axes{worse(a.Wire, b.Wire), worse(a.JSON, b.JSON), worse(a.Source, b.Source), worse(a.Semantics, b.Semantics)}
+}
+
+// A Rule finds one kind of change.
+type Rule struct {
+	// ID names the rule. It never changes: approvals name it.
+	ID string
+	// Buf is set where buf has a rule of this name; then buf.yaml says whether it counts.
+	Buf bool
+	// Level is how much a hit weighs, unless the hit says otherwise.
+	Level Level
+	// Axes are the verdicts on a hit, unless the hit says otherwise.
+	Axes Axes
+	// Purpose says what the rule finds, Why why that matters, and WayOut how to do what is wanted without the break.
+	Purpose, Why, WayOut string
+
+	check func(*Comparison, *schema.Change) []hit
+}
+
+// A hit is one thing that a rule found in one change.
+type hit struct {
+	attr, old, new string
+	// text says what happened, as the end of a sentence that begins with the element.
+	text  string
+	axes  *Axes
+	level Level
+	// patch are lines of a patch that takes the way out.
+	patch string
+}
+
+// A Finding is a hit of a rule, with all that a reader needs.
+type Finding struct {
+	// Rule is the id of the rule.
+	Rule  string      `json:"rule"`
+	Level Level       `json:"level"`
+	Kind  schema.Kind `json:"kind"`
+	// Element is the full name of the element: in the baseline, or now where it was added.
+	Element string `json:"element"`
+	// Package is the protobuf package of the element.
+	Package string `json:"package"`
+	// Attr is what changed of it; empty where it came or went.
+	Attr string `json:"attr,omitempty"`
+	// Old and New are the shapes before and after: of the attribute where there is one. Empty means not there.
+	Old string `json:"old,omitempty"`
+	New string `json:"new,omitempty"`
+	// Text says in one sentence what happened.
+	Text   string `json:"text"`
+	Axes   Axes   `json:"axes"`
+	Why    string `json:"why"`
+	WayOut string `json:"way_out"`
+	Patch  string `json:"patch,omitempty"`
+	// At is where the change stands now; where the element is gone, where what it lay in stands.
+	At schema.Position `json:"-"`
+	// Methods are the methods that carry the element.
+	Methods []string `json:"methods,omitempty"`
+	// Baseline is the digest of the element in the baseline that the change starts from.
+	Baseline string `json:"baseline_digest"`
+	// Fingerprint names this change of this element of this baseline: an approval of it approves nothing else.
+	Fingerprint string `json:"fingerprint"`
+	// Buf is set where buf has a rule of this name.
+	Buf bool `json:"buf"`
+	// Implied is the fingerprint of the finding that includes this one, as that of a deleted message includes those of
+	// the messages inside.
+	Implied string `json:"implied_by,omitempty"`
+
+	change *schema.Change
+}
+
+// Change returns the change that the finding is about; nil for one that is not about a change of the schema.
+func (f *Finding) Change() *schema.Change { return f.change }
+
+// Fingerprint returns the fingerprint of a finding: of the rule, the element, what changed and the digest of the element
+// in the baseline.
+func Fingerprint(rule, element, attr, old, new, baseline string) string {
+	sum := sha256.Sum256(fmt.Appendf(nil, "%q %q %q %q %q %q", rule, element, attr, old, new, baseline))
+	return hex.EncodeToString(sum[:8])
+}
+
+// A Comparison is what rules may look at beside the change itself.
+type Comparison struct {
+	Before, After *schema.Image
+	// Now decides whether a sunset was reached.
+	Now time.Time
+
+	was, is *schema.Reach
+}
+
+// Check returns what all rules find in the changes between two images, in the order of the changes.
+func Check(before, after *schema.Image, changes []schema.Change, now time.Time) []*Finding {
+	c := &Comparison{Before: before, After: after, Now: now, was: before.Reach(), is: after.Reach()}
+	var findings []*Finding
+	gone := map[*schema.Element]*Finding{}
+	for n := range changes {
+		change := &changes[n]
+		for _, rule := range All() {
+			for _, hit := range rule.check(c, change) {
+				f := c.finding(rule, change, hit)
+				if change.Removed() {
+					f.Implied = implied(change.Before, gone)
+					if gone[change.Before] == nil {
+						gone[change.Before] = f
+					}
+				}
+				findings = append(findings, f)
+			}
+		}
+	}
+	return findings
+}
+
+// implied returns the fingerprint of the finding that an outer element is gone, where there is one.
+func implied(e *schema.Element, gone map[*schema.Element]*Finding) string {
+	for outer := e.Parent; outer != nil; outer = outer.Parent {
+		if f := gone[outer]; f != nil {
+			if f.Implied != "" {
+				return f.Implied
+			}
+			return f.Fingerprint
+		}
+	}
+	if e.Kind == schema.File {
+		return ""
+	}
+	for file, f := range gone {
+		if file.Kind == schema.File && file.Name == e.At.Path {
+			return f.Fingerprint
+		}
+	}
+	return ""
+}
+
+func (c *Comparison) finding(rule *Rule, change *schema.Change, hit hit) *Finding {
+	// An approval names the element by the name that the baseline gives it; what is new has none there.
+	named, base := change.Before, change.Before
+	if named == nil {
+		named, base = change.After, change.After.Parent
+	}
+	f := &Finding{
+		Rule: rule.ID, Level: rule.Level, Kind: named.Kind, Element: named.Name, Package: named.Package,
+		Attr: hit.attr, Old: hit.old, New: hit.new, Axes: rule.Axes,
+		Text: fmt.Sprintf("%s %s %s", named.Kind, named.Name, hit.text),
+		Why:  rule.Why, WayOut: rule.WayOut, Patch: hit.patch, Buf: rule.Buf,
+		At: c.where(change), Methods: c.methods(change), change: change,
+	}
+	if hit.axes != nil {
+		f.Axes = *hit.axes
+	}
+	if hit.level != "" {
+		f.Level = hit.level
+	}
+	switch {
+	case change.Before != nil:
+		f.Baseline = change.Before.Digest()
+	case base != nil && c.Before.Find(base.Name) != nil:
+		f.Baseline = c.Before.Find(base.Name).Digest()
+	}
+	f.Fingerprint = Fingerprint(f.Rule, f.Element, f.Attr, f.Old, f.New, f.Baseline)
+	return f
+}
+
+// where returns the position of the change in the new sources: that of the element, or of the nearest thing around it
+// that is still there.
+func (c *Comparison) where(change *schema.Change) schema.Position {
+	if change.After != nil {
+		return change.After.At
+	}
+	for outer := change.Before.Parent; outer != nil; outer = outer.Parent {
+		if now := c.After.Find(outer.Name); now != nil {
+			return now.At
+		}
+	}
+	return schema.Position{Path: change.Before.At.Path}
+}
+
+func (c *Comparison) methods(change *schema.Change) []string {
+	var all []string
+	if change.Before != nil {
+		all = c.was.Methods(change.Before)
+	}
+	if change.After != nil {
+		all = append(all, c.is.Methods(change.After)...)
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// requested tells whether an element travels in a request; what no method carries may travel anywhere.
+func (c *Comparison) requested(change *schema.Change) bool {
+	e := change.Element()
+	return len(c.was.Requests(e)) > 0 || len(c.is.Requests(e)) > 0 || len(c.methods(change)) == 0
+}
+
+// answered tells whether an element travels in a response; what no method carries may travel anywhere.
+func (c *Comparison) answered(change *schema.Change) bool {
+	e := change.Element()
+	return len(c.was.Responses(e)) > 0 || len(c.is.Responses(e)) > 0 || len(c.methods(change)) == 0
+}
+
+// Find returns the rule with an id.
+func Find(id string) (*Rule, bool) {
+	n := slices.IndexFunc(All(), func(r *Rule) bool { return r.ID == id })
+	if n < 0 {
+		return nil, false
+	}
+	return All()[n], true
+}
+
+// All returns every rule: those of buf first, in the order in which they are documented.
+func All() []*Rule {
+	return slices.Concat(bufRules, policyRules, validateRules, routeRules, lifeRules)
+}
+
+// quoted writes a value that may be empty.
+func quoted(value string) string {
+	if value == "" {
+		return "nothing"
+	}
+	return "`" + strings.ReplaceAll(value, "`", "'") + "`"
+}

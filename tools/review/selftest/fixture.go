@@ -1,0 +1,98 @@
+package selftest
+
+import (
+	"embed"
+	"regexp"
+	"strings"
+
+	"github.com/concordat-dev/concordat/tools/review/schema"
+)
+
+//go:embed fixture/*.proto
+var fixtureFiles embed.FS
+
+// fixtureFolder is where the fixture lies in the module that it is tried in.
+const fixtureFolder = "concordatselftest/v1"
+
+// fixtures returns the files that stand for what the contract itself may not have, such as proto2 and extensions. What
+// they say with options that the contract does not know is left out.
+func fixtures(image *schema.Image) (map[string]string, error) {
+	known := map[string]bool{}
+	for _, file := range image.Descriptors() {
+		known[file.GetName()] = true
+	}
+	entries, err := fixtureFiles.ReadDir("fixture")
+	if err != nil {
+		return nil, err
+	}
+	files := map[string]string{}
+	for _, entry := range entries {
+		data, err := fixtureFiles.ReadFile("fixture/" + entry.Name())
+		if err != nil {
+			return nil, err
+		}
+		text := string(data)
+		if !known["buf/validate/validate.proto"] {
+			text = without(text, `buf/validate/validate.proto`, regexp.MustCompile(`(?s)\(buf\.validate\.field\)[\w.]* = (\{.*?\n  +\}|\{[^\n]*?\}|[^,\]\n]+)`))
+		}
+		if !known["google/api/annotations.proto"] {
+			text = without(text, `google/api/annotations.proto`, nil)
+			text = cutOption(text, "(google.api.http)")
+		}
+		if !known["policy/v1/policy.proto"] {
+			text = without(text, `policy/v1/policy.proto`, nil)
+			text = cutOption(text, "(policy.v1.method)")
+		}
+		files[fixtureFolder+"/"+entry.Name()] = text
+	}
+	return files, nil
+}
+
+// emptied matches lists of options from which all, or some, were taken out.
+var emptied = regexp.MustCompile(`(?s) \[\s*\]|,(\s*\])|(\[\s*),\s*`)
+
+// without takes an import and what a pattern matches out of a file.
+func without(text, imported string, options *regexp.Regexp) string {
+	text = strings.Replace(text, "import \""+imported+"\";\n", "", 1)
+	if options == nil {
+		return text
+	}
+	text = options.ReplaceAllString(text, "")
+	for {
+		less := emptied.ReplaceAllString(text, "$1$2")
+		if less == text {
+			return text
+		}
+		text = less
+	}
+}
+
+// cutOption takes every `option <name> = …;` out of a text.
+func cutOption(text, name string) string {
+	for {
+		at := strings.Index(text, "option "+name)
+		if at < 0 {
+			return text
+		}
+		end := statementEnd(text, at)
+		text = strings.TrimRight(text[:at], " ") + strings.TrimLeft(text[end:], "\n")
+	}
+}
+
+// statementEnd returns where the statement that begins at a place ends, with its semicolon.
+func statementEnd(text string, at int) int {
+	depth := 0
+	for ; at < len(text); at++ {
+		switch text[at] {
+		case '{', '[':
+			depth++
+		case '}', ']':
+			depth--
+		case ';':
+			if depth == 0 {
+				return at + 1
+			}
+		}
+	}
+	return len(text)
+}
