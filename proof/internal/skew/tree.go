@@ -12,7 +12,7 @@ import (
 	"strings"
 
 	"github.com/concordat-dev/concordat/proof/internal/skew/transcript"
-	"github.com/concordat-dev/concordat/tools/gate"
+	"github.com/concordat-dev/concordat/tools/review/baseline"
 )
 
 // Where things are in a tree.
@@ -33,14 +33,14 @@ type version struct {
 }
 
 // Baseline returns the commit that the working tree at root is held against: rev where it is given; else the release
-// that proto/baselines.yaml names; where that says none, what tools/gate's FindBase finds. how says in words which.
+// that proto/baselines.yaml names; where that says none, what tools/review/baseline finds. how says in words which.
 func Baseline(ctx context.Context, root, rev string) (commit, how string, err error) {
 	if rev != "" {
 		commit, err = output(ctx, root, "git", "rev-parse", "--verify", "--end-of-options", rev+"^{commit}")
 		return commit, "--baseline " + rev, err
 	}
 	ref := os.Getenv("BASE_REF")
-	baselines, err := gate.FindBaselines(ctx, root, ref)
+	baselines, err := baseline.FindBaselines(ctx, root, ref)
 	if err != nil {
 		return "", "", err
 	}
@@ -49,7 +49,7 @@ func Baseline(ctx context.Context, root, rev string) (commit, how string, err er
 			return b.Commit, "release of proto/baselines.yaml", nil
 		}
 	}
-	base, err := gate.FindBase(ctx, root, ref)
+	base, err := baseline.FindBase(ctx, root, ref)
 	if err != nil {
 		return "", "", err
 	}
