@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	_ "embed"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -19,6 +20,7 @@ import (
 	"github.com/concordat-dev/concordat/proof/internal/figure"
 	"github.com/concordat-dev/concordat/proof/internal/payments"
 	"github.com/concordat-dev/concordat/proof/internal/rpc"
+	"github.com/concordat-dev/concordat/proof/internal/skew"
 	"github.com/concordat-dev/concordat/proof/internal/start"
 	"github.com/concordat-dev/concordat/proof/internal/users"
 )
@@ -27,17 +29,21 @@ import (
 var goalsText []byte
 
 type options struct {
-	Area    string `arg:"" enum:"${areas}" help:"What to measure: rpc (the request path beside stock grpc-go), faults (gRPC and HTTP/2 as others understand them; kills, full disks, power cuts), start (from exec to healthy), users (the users service on both stores; needs PostgreSQL), payments (charges beside pgbench; needs PostgreSQL)."`
-	JSON    bool   `name:"json" help:"Print one JSON object a line instead of a table."`
-	Quick   bool   `help:"Fewer rounds or cases: to see that it works, not to quote."`
-	Kills   int    `help:"faults: how often the service is killed on each engine. None means 100, or 10 with --quick."`
-	Seed    uint64 `help:"faults: what decides when. None means another one each time."`
-	Profile string `help:"rpc and users: write profiles of the servers under load into this directory." type:"existingdir"`
-	Root    string `help:"The repository." default:"." type:"existingdir"`
+	Area     string `arg:"" enum:"${areas}" help:"What to measure: rpc (the request path beside stock grpc-go), faults (gRPC and HTTP/2 as others understand them; kills, full disks, power cuts), start (from exec to healthy), users (the users service on both stores; needs PostgreSQL), payments (charges beside pgbench; needs PostgreSQL), skew (this version beside an older one)."`
+	JSON     bool   `name:"json" help:"Print one JSON object a line instead of a table."`
+	Quick    bool   `help:"Fewer rounds or cases: to see that it works, not to quote."`
+	Kills    int    `help:"faults: how often the service is killed on each engine. None means 100, or 10 with --quick."`
+	Seed     uint64 `help:"faults: what decides when. None means another one each time."`
+	Profile  string `help:"rpc and users: write profiles of the servers under load into this directory." type:"existingdir"`
+	Strict   bool   `help:"End with 1 where a goal is missed."`
+	Baseline string `help:"skew: the commit of the older version. None means the release of proto/baselines.yaml; where that says none, what this change starts from."`
+	Freeze   string `help:"skew: measure nothing, add to the frozen messages: \"missing\" adds one of each message that has none, a full name (payments.v1.ChargeRequest) the one whose JSON comes on standard input." placeholder:"MESSAGE"`
+	As       string `help:"skew: with --freeze MESSAGE, the name of the frozen message." placeholder:"NAME"`
+	Root     string `help:"The repository." default:"." type:"existingdir"`
 }
 
 // areas are the first parts of the names of the figures.
-func areas() []string { return []string{"rpc", "faults", "start", "users", "payments"} }
+func areas() []string { return []string{"rpc", "faults", "start", "users", "payments", "skew"} }
 
 func main() {
 	if variant := os.Getenv(rpc.Variable); variant != "" {
@@ -63,12 +69,29 @@ func run(ctx context.Context, opts options) error {
 	if err != nil {
 		return err
 	}
+	if opts.Freeze != "" {
+		return freeze(opts, os.Stdin, os.Stdout)
+	}
 	figures, err := measure(ctx, opts, os.Stderr)
 	if err != nil {
 		return err
 	}
 	command := "go run ./proof " + strings.Join(os.Args[1:], " ")
-	return figure.Print(os.Stdout, goals, opts.Area, figures, command, opts.JSON)
+	if err := figure.Print(os.Stdout, goals, opts.Area, figures, command, opts.JSON); err != nil {
+		return err
+	}
+	if missed := figure.Missed(goals, figures); opts.Strict && len(missed) > 0 {
+		return fmt.Errorf("missed: %s", strings.Join(missed, ", "))
+	}
+	return nil
+}
+
+// freeze adds to the corpus of frozen messages.
+func freeze(opts options, in io.Reader, out io.Writer) error {
+	if opts.Area != "skew" {
+		return errors.New("--freeze goes with the area skew")
+	}
+	return skew.Freeze(opts.Root, opts.Freeze, opts.As, in, out)
 }
 
 // measure returns the figures of the area; detail gets what stands behind them.
@@ -85,6 +108,9 @@ func measure(ctx context.Context, opts options, detail io.Writer) ([]figure.Figu
 		return append(understood, survived...), err
 	case "users":
 		return users.Measure(ctx, users.Options{Root: opts.Root, Quick: opts.Quick, Profile: opts.Profile, Detail: detail})
+	}
+	if opts.Area == "skew" {
+		return skew.Measure(ctx, skew.Options{Root: opts.Root, Baseline: opts.Baseline, Detail: detail})
 	}
 	if opts.Area == "payments" {
 		return payments.Measure(ctx, payments.Options{Root: opts.Root, Quick: opts.Quick, Detail: detail})

@@ -49,6 +49,28 @@ type Figure struct {
 	Runs  int
 }
 
+// met reports whether a value is what it should be. What is no number is not.
+func (g Goal) met(value float64) bool {
+	switch {
+	case math.IsInf(value, 0) || math.IsNaN(value):
+		return false
+	case g.Is == ">=":
+		return value >= g.Bound
+	}
+	return value <= g.Bound
+}
+
+// Missed returns the names of the figures that miss their goals.
+func Missed(goals Goals, figures []Figure) []string {
+	var names []string
+	for _, f := range figures {
+		if !goals[f.Name].met(f.Value) {
+			names = append(names, f.Name)
+		}
+	}
+	return names
+}
+
 // Median returns the figure of that name over values, which must not be empty.
 func Median(name string, values []float64) Figure {
 	sorted := slices.Sorted(slices.Values(values))
@@ -82,13 +104,9 @@ func Print(w io.Writer, goals Goals, area string, figures []Figure, command stri
 			return fmt.Errorf("figure %s has no goal in proof/goals.yaml", f.Name)
 		}
 		have[f.Name] = true
-		met := f.Value <= g.Bound
-		if g.Is == ">=" {
-			met = f.Value >= g.Bound
-		}
-		value := &f.Value
+		value, met := &f.Value, g.met(f.Value)
 		if math.IsInf(f.Value, 0) || math.IsNaN(f.Value) {
-			value, met = nil, false
+			value = nil
 		}
 		lines = append(lines, line{f.Name, value, g.Unit, fmt.Sprintf("%s %g", g.Is, g.Bound), met, f.Runs, command})
 	}

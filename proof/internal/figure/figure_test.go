@@ -2,6 +2,7 @@ package figure_test
 
 import (
 	"math"
+	"slices"
 	"strings"
 	"testing"
 
@@ -68,5 +69,13 @@ func TestNothingIsLeftOut(t *testing.T) {
 		if _, err := figure.ParseGoals([]byte(bad)); err == nil {
 			t.Errorf("%s is accepted", bad)
 		}
+	}
+}
+
+func TestAGoalThatIsMissedIsNamed(t *testing.T) {
+	all := figure.Goals{"a.most": {Is: "<=", Bound: 1}, "a.least": {Is: ">=", Bound: 1}, "a.none": {Is: "<=", Bound: 1}}
+	got := figure.Missed(all, []figure.Figure{{Name: "a.most", Value: 1}, {Name: "a.least", Value: 0.5}, {Name: "a.none", Value: math.NaN()}})
+	if want := []string{"a.least", "a.none"}; !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
 	}
 }
