@@ -36,15 +36,9 @@ type Attr struct {
 	New  string `json:"new,omitempty"`
 }
 
-// describe lists changes for a report: what came or went with something around it is counted there.
-func (r *run) describe(changes []schema.Change) []Change {
-	was := map[bool]*schema.Reach{}
-	for _, b := range r.baselines {
-		if b.before != nil {
-			was[true], was[false] = b.before.Reach(), r.after.Reach()
-			break
-		}
-	}
+// describe lists changes since a baseline for a report: what came or went with something around it is counted there.
+func (r *run) describe(b *Baseline, changes []schema.Change) []Change {
+	was := map[bool]*schema.Reach{true: b.before.Reach(), false: r.after.Reach()}
 	list := []Change{}
 	for n := range changes {
 		c := &changes[n]

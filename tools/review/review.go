@@ -56,6 +56,9 @@ type Baseline struct {
 	Changes int `json:"changes"`
 	// Bump is the least part of a semantic version that has to go up.
 	Bump string `json:"semver,omitempty"`
+	// Events is set where only what streams carry counts: readers of a stream may be told what a server of this baseline
+	// wrote, long after the last of them has gone.
+	Events bool `json:"events_only,omitempty"`
 
 	input   string
 	before  *schema.Image
@@ -102,13 +105,16 @@ type Report struct {
 	Findings []*Finding `json:"findings"`
 	// Changes are all differences from the first baseline, the harmless ones included.
 	Changes []Change `json:"changes"`
+	// Released are all differences from the release; nil before the first one.
+	Released []Change `json:"released,omitempty"`
 	// Approvals are all approvals in the tree, and what each is good for.
 	Approvals []ApprovalState `json:"approvals"`
 	// Analysed says how far the search for consumers went; nil where it was not asked for.
 	Analysed *Analysed `json:"analysed,omitempty"`
 	// Evidence says what the snapshots of usage are worth; nil where there are none.
 	Evidence *Evidence `json:"evidence,omitempty"`
-	// Bump is the least part of a semantic version that has to go up since the last baseline that is a release.
+	// Bump is the least part of a semantic version that has to go up since the release, or since the base before
+	// the first one.
 	Bump string `json:"semver"`
 	// Took is how long the review took.
 	Took time.Duration `json:"took_ns"`
@@ -208,7 +214,7 @@ func findBaselines(ctx context.Context, o Options) ([]*Baseline, error) {
 		return nil, err
 	}
 	for _, b := range named {
-		list = append(list, &Baseline{Name: b.Name, Commit: b.Commit, How: baseline.Path, None: b.Commit == "", input: input(b.Commit)})
+		list = append(list, &Baseline{Name: b.Name, Commit: b.Commit, How: baseline.Path, None: b.Commit == "", Events: b.Events, input: input(b.Commit)})
 	}
 	return list, nil
 }
@@ -281,6 +287,10 @@ func (r *run) judge(ctx context.Context) error {
 		b.changes = schema.Compare(b.before, r.after)
 		found := rules.Check(b.before, r.after, b.changes, r.Now)
 		paired, unpaired := pair(found, b.buf)
+		if b.Events {
+			found = told(found, b.before)
+			unpaired = nil // what cannot be said to be part of a stream is no promise of this baseline
+		}
 		for _, theirs := range unpaired {
 			f := alien(theirs, b.before, r.after)
 			paired[f] = true
@@ -309,10 +319,15 @@ func (r *run) judge(ctx context.Context) error {
 			}
 		}
 		b.Bump = bump(b.changes, found)
-		if len(r.report.Changes) == 0 {
-			r.report.Changes = r.describe(b.changes)
+		if r.report.Changes == nil {
+			r.report.Changes = r.describe(b, b.changes)
 		}
-		r.report.Bump = b.Bump
+		if b.Name == "release" {
+			r.report.Released = r.describe(b, b.changes)
+		}
+		if r.report.Bump == "" || b.Name == "release" {
+			r.report.Bump = b.Bump
+		}
 	}
 	for _, f := range r.report.Findings {
 		r.concerned(f)
@@ -325,6 +340,16 @@ func (r *run) judge(ctx context.Context) error {
 	}
 	slices.SortStableFunc(r.report.Findings, compareFindings)
 	return nil
+}
+
+// told keeps the findings about what streams carry, of those that make something written before mean something else.
+func told(found []*rules.Finding, before *schema.Image) []*rules.Finding {
+	reach := before.Reach()
+	return slices.DeleteFunc(found, func(f *rules.Finding) bool {
+		was := f.Change().Before
+		return was == nil || was.Kind == schema.Method || len(reach.Streamed(was)) == 0 ||
+			f.Axes.Wire == rules.Safe && f.Axes.JSON == rules.Safe && f.Axes.Semantics == rules.Safe
+	})
 }
 
 // hidden says why a finding that a rule of buf's name made does not count: the workspace does not ask for the rule, or

@@ -273,6 +273,31 @@ func TestEveryBaselineIsHeldInOneRun(t *testing.T) {
 	}
 }
 
+// A reader of a stream may be told what was written by any release that is retained; who calls a method talks to servers
+// of today.
+func TestOfARetainedReleaseOnlyWhatStreamsCarryIsHeld(t *testing.T) {
+	tr := contract(t)
+	tr.Git("checkout", "--quiet", "main")
+	const service = "\nservice ThingService {\n  rpc Get(Asked) returns (Asked);\n  rpc Watch(Asked) returns (stream Thing);\n}\n\nmessage Asked {\n  string id = 1;\n}\n"
+	tr.Write("proto/acme/v1/thing.proto", thing+service)
+	old := tr.Commit("old release")
+	changed := strings.Replace(strings.Replace(thing+service, "string name = 1", "string title = 1", 1), "string id = 1", "string key = 1", 1)
+	tr.Write("proto/acme/v1/thing.proto", changed)
+	tr.Write("proto/baselines.yaml", "release: none\nretained:\n  - "+old+"\n")
+	tr.Commit("renamed since")
+	tr.Git("checkout", "--quiet", "-B", "change")
+	tr.Commit("work")
+	report := reviewed(t, tr, nil)
+	if want := []string{"FIELD_SAME_JSON_NAME", "FIELD_SAME_NAME"}; !slices.Equal(failing(report), want) {
+		t.Errorf("found %v; want %v", failing(report), want)
+	}
+	for _, f := range report.Findings {
+		if f.Element != "acme.v1.Thing.name" || !slices.Equal(f.Baselines, []string{"retained " + old[:12]}) {
+			t.Errorf("found %s of %s against %v; want what Watch streams, against the retained release", f.Rule, f.Element, f.Baselines)
+		}
+	}
+}
+
 func TestWithoutAVerdictTheReasonIsOneClearLine(t *testing.T) {
 	for _, row := range []struct {
 		name  string

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -22,6 +23,8 @@ type Baseline struct {
 	Name string
 	// Commit is a full commit id. It is empty where the file says none.
 	Commit string
+	// Events is set where only what was written then counts: streams may still tell of it.
+	Events bool
 }
 
 // Path is where the baselines stand, from the root of the workspace.
@@ -31,7 +34,7 @@ const Path = "proto/baselines.yaml"
 const none = "none"
 
 // FindBaselines reads proto/baselines.yaml of the repository at dir and returns the baselines in a
-// fixed order, release first. It refuses a file that is missing, incomplete or has keys that it does
+// fixed order: release, deployed, and then those of which only the events are retained. It refuses a file that is missing, incomplete or has keys that it does
 // not know; a commit that is not written in full, does not exist or is no ancestor of the main
 // branch (ref, as in FindBase; HEAD where there is no main branch); and `release: none` once a
 // release tag exists.
@@ -72,6 +75,8 @@ func Parse(text []byte) ([]Baseline, error) {
 	var file struct {
 		Release  *string `yaml:"release"`
 		Deployed *string `yaml:"deployed"`
+		// Retained are older releases whose events are still kept.
+		Retained []string `yaml:"retained"`
 	}
 	dec := yaml.NewDecoder(bytes.NewReader(text))
 	dec.KnownFields(true)
@@ -84,9 +89,15 @@ func Parse(text []byte) ([]Baseline, error) {
 	if file.Release == nil {
 		return nil, errors.New("release is missing: name a commit, or say none until the first release")
 	}
-	named := []Baseline{{"release", *file.Release}}
+	named := []Baseline{{Name: "release", Commit: *file.Release}}
 	if file.Deployed != nil {
-		named = append(named, Baseline{"deployed", *file.Deployed})
+		named = append(named, Baseline{Name: "deployed", Commit: *file.Deployed})
+	}
+	for n, commit := range file.Retained {
+		if slices.Contains(file.Retained[:n], commit) {
+			return nil, fmt.Errorf("retained: %s is there twice", commit)
+		}
+		named = append(named, Baseline{Name: fmt.Sprintf("retained %.12s", commit), Commit: commit, Events: true})
 	}
 	for _, b := range named {
 		unreleased := b.Name == "release" && b.Commit == none

@@ -23,9 +23,12 @@ func TestBaselines(t *testing.T) {
 		want []Baseline
 		err  string
 	}{
-		{name: "no release yet", text: "release: none\n", want: []Baseline{{"release", ""}}},
-		{name: "a release", text: "release: " + first + "\n", want: []Baseline{{"release", first}}},
-		{name: "what is deployed comes after the release", text: "deployed: " + first + "\nrelease: " + second + "\n", want: []Baseline{{"release", second}, {"deployed", first}}},
+		{name: "no release yet", text: "release: none\n", want: []Baseline{{Name: "release", Commit: ""}}},
+		{name: "a release", text: "release: " + first + "\n", want: []Baseline{{Name: "release", Commit: first}}},
+		{name: "what is deployed comes after the release", text: "deployed: " + first + "\nrelease: " + second + "\n", want: []Baseline{{Name: "release", Commit: second}, {Name: "deployed", Commit: first}}},
+		{name: "releases whose events are kept", text: "release: " + second + "\nretained:\n  - " + first + "\n", want: []Baseline{{Name: "release", Commit: second}, {Name: "retained " + first[:12], Commit: first, Events: true}}},
+		{name: "a retained release twice", text: "release: none\nretained:\n  - " + first + "\n  - " + first + "\n", err: "there twice"},
+		{name: "a retained release that does not exist", text: "release: none\nretained:\n  - " + nowhere + "\n", err: "no such commit"},
 		{name: "an empty file", text: "", err: "release is missing"},
 		{name: "a file without release", text: "deployed: " + first + "\n", err: "release is missing"},
 		{name: "a release that says nothing", text: "release:\n", err: "release is missing"},

@@ -162,7 +162,7 @@ func SARIF(w io.Writer, r *review.Report) error {
 	return enc.Encode(document)
 }
 
-// Changelog writes what changed since the last baseline that has a commit, as a section of a change log.
+// Changelog writes what changed since the release, or since the base before the first one, as a section of a change log.
 func Changelog(w io.Writer, r *review.Report) error {
 	groups := []struct {
 		title string
@@ -181,12 +181,16 @@ func Changelog(w io.Writer, r *review.Report) error {
 			}
 		}
 	}
+	changes := r.Changes
+	if r.Released != nil {
+		changes = r.Released
+	}
 	if _, err := fmt.Fprintf(w, "## Contract (%s)\n", r.Bump); err != nil {
 		return err
 	}
 	for _, group := range groups {
 		first := true
-		for _, c := range r.Changes {
+		for _, c := range changes {
 			if c.Comment || !group.of(c, breaks[c.Element]) {
 				continue
 			}
