@@ -242,6 +242,7 @@ func (b *bench) fillOnce(ctx context.Context, d *disk, s store, n int, refused *
 	}
 	b.settle(ctx, p, w, &all, when)
 	all.add(b.audit(ctx, p, w, always(), cursor, when))
+	b.order(w, &all, when)
 	b.inspect(ctx, p, s, &all, when, d.inside...)
 	return all, ctx.Err()
 }
