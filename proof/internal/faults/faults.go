@@ -96,8 +96,7 @@ type bench struct {
 	server *postgres.Server // nil where there is none
 	detail io.Writer
 
-	total        Audit // the controls left out
-	scenario     []scenario
+	total        Audit     // the controls left out
 	kills, cuts  int       // so far
 	syncKills    int       // so far
 	controlLost  int       // on a disk that syncs nothing
@@ -106,14 +105,6 @@ type bench struct {
 	failover     []float64 // seconds, of each
 	told         int       // what was acknowledged while the standby was dead
 	room         []float64 // seconds until something is written again once there is room
-}
-
-// scenario is one line of the table.
-type scenario struct {
-	name  string
-	audit Audit
-	note  string
-	took  time.Duration
 }
 
 // fault is one that is caused: its name, the figure that has no value where it cannot be, and what causes it.
@@ -200,7 +191,7 @@ func measure(ctx context.Context, opts Options, service Service) (_ []figure.Fig
 	if b.server != nil {
 		defer func() { err = errors.Join(err, b.server.Close()) }()
 	}
-	fmt.Fprintf(b.detail, "\nfaults of %s, seed %d\n", service.Name, opts.Seed)
+	b.heading(opts.Seed)
 	missing := map[string]bool{}
 	for _, f := range b.faults() {
 		a, err := b.cause(ctx, f, missing)
@@ -218,7 +209,6 @@ func measure(ctx context.Context, opts Options, service Service) (_ []figure.Fig
 			return nil, err
 		}
 	}
-	b.report()
 	return b.figures(missing), ctx.Err()
 }
 
@@ -232,7 +222,7 @@ func (b *bench) cause(ctx context.Context, f fault, missing map[string]bool) (Au
 	} else if err != nil {
 		return a, fmt.Errorf("%s: %w", f.name, err)
 	}
-	b.scenario = append(b.scenario, scenario{f.name, a, note, time.Since(begun)})
+	b.line(f.name, a, time.Since(begun), note)
 	return a, nil
 }
 

@@ -4,27 +4,32 @@ import (
 	"fmt"
 	"math"
 	"strings"
-	"text/tabwriter"
+	"time"
 
 	"github.com/concordat-dev/concordat/proof/internal/figure"
 )
 
-// report prints the table.
-func (b *bench) report() {
-	tw := tabwriter.NewWriter(b.detail, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(tw, "fault\tacknowledged\tlost\tdoubled\telse wrong\tseconds\t")
-	for _, s := range b.scenario {
-		fmt.Fprintf(tw, "%s\t%d\t%d\t%d\t%d\t%.1f\t%s\n", s.name, s.audit.Acknowledged, s.audit.Lost, s.audit.Doubled, len(s.audit.Wrong), s.took.Seconds(), s.note)
-	}
-	_ = tw.Flush() // as far as it goes
-	for _, s := range b.scenario {
-		for i, w := range s.audit.Wrong {
-			if i == 20 {
-				fmt.Fprintf(b.detail, "%s: and %d more\n", s.name, len(s.audit.Wrong)-i)
-				break
-			}
-			fmt.Fprintf(b.detail, "%s: %s\n", s.name, strings.ReplaceAll(w, "\n", "\n\t"))
+// columns are those of the table.
+const columns = "%-28s %12v %6v %8v %11v %8v  %s\n"
+
+// mostTold is how many of the things that are not as they must be are printed of each fault.
+const mostTold = 20
+
+// heading prints what the table is about.
+func (b *bench) heading(seed uint64) {
+	fmt.Fprintf(b.detail, "\nfaults of %s, seed %d\n", b.service.Name, seed)
+	fmt.Fprintf(b.detail, columns, "fault", "acknowledged", "lost", "doubled", "else wrong", "seconds", "")
+}
+
+// line prints what came of one fault.
+func (b *bench) line(name string, a Audit, took time.Duration, note string) {
+	fmt.Fprintf(b.detail, columns, name, a.Acknowledged, a.Lost, a.Doubled, len(a.Wrong), fmt.Sprintf("%.1f", took.Seconds()), note)
+	for i, w := range a.Wrong {
+		if i == mostTold {
+			fmt.Fprintf(b.detail, "\tand %d more\n", len(a.Wrong)-i)
+			break
 		}
+		fmt.Fprintf(b.detail, "\t%s\n", strings.ReplaceAll(w, "\n", "\n\t"))
 	}
 }
 

@@ -38,7 +38,9 @@ type Service struct {
 }
 
 // volatile names the files that a store does not need after a cut of the power.
-func volatile(path string) bool { return strings.HasSuffix(path, "-shm") || strings.HasSuffix(path, "/lock") }
+func volatile(path string) bool {
+	return strings.HasSuffix(path, "-shm") || strings.HasSuffix(path, "/lock")
+}
 
 // Calls is told of each call: when it begins and, by the function that it returns then, how it ended. It is called by many.
 type Calls func() (ended func(error))

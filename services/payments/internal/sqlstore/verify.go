@@ -82,9 +82,10 @@ func checks(engine sqldb.Engine) []check {
 		{"a busy payment has an intent, and only such a one", `
 			SELECT p.payment_id FROM payments p LEFT JOIN (SELECT payment FROM idempotency_keys WHERE intent IS NOT NULL) k ON k.payment = p.number
 			GROUP BY p.number, p.payment_id, p.busy HAVING count(k.payment) <> p.busy`},
-		// Once events have been trimmed their absence says nothing.
+		// Once events have been trimmed their absence says nothing. They are decoded once, before: a join with what is decoded on the way
+		// has no index on SQLite, and looks at all events for each payment.
 		{"a payment has an event that says where it stands, and of all that was captured and given back", `
-			SELECT p.payment_id FROM payments p LEFT JOIN (` + events + `) e ON e.payment = p.payment_id
+			WITH e AS MATERIALIZED (` + events + `) SELECT p.payment_id FROM payments p LEFT JOIN e ON e.payment = p.payment_id
 			WHERE (SELECT trimmed FROM event_log_meta WHERE id = 1) = 0
 			GROUP BY p.number, p.payment_id, p.state, p.captured, p.refunded
 			HAVING sum(CASE WHEN e.state = p.state THEN 1 ELSE 0 END) = 0
