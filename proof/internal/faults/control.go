@@ -50,7 +50,7 @@ func build(ctx context.Context, root, dir, name, service string, edits []Edit) (
 			return "", err
 		}
 		if count := strings.Count(string(text), e.Old); count != 1 {
-			return "", fmt.Errorf("%s is in %s %d times, so that there is no build in which it is otherwise: %q", "what is to be replaced", e.File, count, e.Old)
+			return "", fmt.Errorf("%s has %d times what a control replaces: %q", e.File, count, e.Old)
 		}
 		to := filepath.Join(dir, fmt.Sprintf("%s-%d.go", name, n))
 		if err := os.WriteFile(to, []byte(strings.Replace(string(text), e.Old, e.New, 1)), 0o600); err != nil {
@@ -74,7 +74,7 @@ func build(ctx context.Context, root, dir, name, service string, edits []Edit) (
 	return binary, nil
 }
 
-// brokenBuilds breaks the builds that have a mistake. It returns how many times one was not seen.
+// brokenBuilds breaks the builds that have a mistake, and counts those of which the mistake was seen.
 func (b *bench) brokenBuilds(ctx context.Context) (Audit, string, error) {
 	var parts []string
 	for n, control := range b.service.Controls {
@@ -82,7 +82,7 @@ func (b *bench) brokenBuilds(ctx context.Context) (Audit, string, error) {
 		if err != nil {
 			return Audit{}, "", err
 		}
-		for _, name := range control.Faults {
+		for _, name := range control.Faults[:min(len(control.Faults), b.builds)] {
 			seen, err := b.breakBuild(ctx, n, control, binary, name)
 			if errors.Is(err, ErrCannot) || errors.Is(err, postgres.ErrMissing) {
 				continue // what this machine does not allow is missing in the figure of the fault
