@@ -13,6 +13,9 @@ import (
 // has been cancelled and what it wrote can be seen by others.
 const outlasts = 13 * time.Second
 
+// askedAgain is how long all that has no answer is sent again while the standby is dead.
+const askedAgain = 5 * time.Second
+
 // pair is a PostgreSQL with a standby that it waits for, and a service that knows both.
 type pair struct {
 	*bench
@@ -151,12 +154,16 @@ func (b *bench) killStandby(ctx context.Context) (all Audit, note string, err er
 			return err
 		}
 		before = r.w.Acknowledged(always())
-		if err := sleep(ctx, b.alone); err != nil {
-			return err
-		}
-		after = r.w.Acknowledged(always())
-		return r.primary.Kill()
+		return sleep(ctx, b.alone)
 	}); err != nil {
+		return all, "", err
+	}
+	// Who asks again with nobody beside, whose write would have to wait, gets no other answer.
+	asked, cancel := context.WithTimeout(ctx, askedAgain)
+	_ = r.w.Settle(asked, r.p.conn) // it is not to succeed
+	cancel()
+	after = r.w.Acknowledged(always())
+	if err := r.primary.Kill(); err != nil {
 		return all, "", err
 	}
 	b.told += after - before

@@ -17,7 +17,7 @@ import (
 )
 
 // volume is how large the disk is that gets full.
-const volume = "48m"
+const volume = "128m"
 
 // disk is a small file system of its own, which only what is run inside sees. It is gone when the process that holds it ends.
 type disk struct {

@@ -36,7 +36,7 @@ func (b *bench) killAtSyncs(ctx context.Context) (all Audit, note string, err er
 		}
 		for k := range min(killsOfAStore, b.effort.syncKills-n) {
 			when := fmt.Sprintf("kill at sync %d", n+k+1)
-			reached, begun, err := b.killAtSync(ctx, s, w, 1+b.random.IntN(40))
+			reached, begun, err := b.killAtSync(ctx, s, w, 1+b.random.IntN(12))
 			if err != nil {
 				return all, "", err
 			}
