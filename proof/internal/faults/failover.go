@@ -13,8 +13,9 @@ import (
 // has been cancelled and what it wrote can be seen by others.
 const outlasts = 13 * time.Second
 
-// askedAgain is how long all that has no answer is sent again while the standby is dead.
-const askedAgain = 5 * time.Second
+// askedAgain is how long all that has no answer is sent again while the standby is dead: long enough for what was begun before it to
+// have been given up.
+const askedAgain = outlasts
 
 // pair is a PostgreSQL with a standby that it waits for, and a service that knows both.
 type pair struct {
