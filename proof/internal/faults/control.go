@@ -76,7 +76,7 @@ func build(ctx context.Context, root, dir, name, service string, edits []Edit) (
 
 // brokenBuilds breaks the builds that have a mistake, and counts those of which the mistake was seen.
 func (b *bench) brokenBuilds(ctx context.Context) (Audit, string, error) {
-	var parts []string
+	runs := 0
 	for n, control := range b.service.Controls {
 		binary, err := build(ctx, b.root, b.dir, fmt.Sprintf("%s-control-%d", b.service.Name, n), b.service.Name, control.Edits)
 		if err != nil {
@@ -93,10 +93,11 @@ func (b *bench) brokenBuilds(ctx context.Context) (Audit, string, error) {
 			if seen > 0 {
 				b.controlsSeen++
 			}
-			parts = append(parts, fmt.Sprintf("%s, %s: %d", control.Name, name, seen))
+			runs++
+			fmt.Fprintf(b.detail, "\ta build that %s, %s: seen %d times\n", control.Name, name, seen)
 		}
 	}
-	return Audit{}, strings.Join(parts, "; "), ctx.Err()
+	return Audit{}, fmt.Sprintf("%d runs, in %d of which the mistake was seen", runs, b.controlsSeen), ctx.Err()
 }
 
 // breakBuild causes one fault for one build, and returns how much of its mistake was seen.
