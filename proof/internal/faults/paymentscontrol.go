@@ -39,8 +39,9 @@ func paymentsControls() []Control {
 `},
 			},
 			Seen: func(a Audit) int { return a.Lost },
+			// Not slow syncs: what a kill finds in a sync has been written, and the system keeps it.
 			Faults: []string{
-				killedOnSQLite, killedOnPostgres, killedAtSync, diskFull, syncFails, syncsSlow, postgresRestarted, primaryKilled, standbyDead,
+				killedOnSQLite, killedOnPostgres, killedAtSync, diskFull, syncFails, postgresRestarted, primaryKilled, standbyDead,
 			},
 		},
 		{
