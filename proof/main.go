@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/signal"
 	"strings"
@@ -32,7 +33,8 @@ type options struct {
 	Area     string `arg:"" enum:"${areas}" help:"What to measure: rpc (the request path beside stock grpc-go), faults (gRPC and HTTP/2 as others understand them; kills, full disks, power cuts), start (from exec to healthy), users (the users service on both stores; needs PostgreSQL), payments (charges beside pgbench; needs PostgreSQL), skew (this version beside an older one)."`
 	JSON     bool   `name:"json" help:"Print one JSON object a line instead of a table."`
 	Quick    bool   `help:"Fewer rounds or cases: to see that it works, not to quote."`
-	Kills    int    `help:"faults: how often the service is killed on each engine. None means 100, or 10 with --quick."`
+	Service  string `help:"faults: break this service alone." enum:"users,payments," default:""`
+	Kills    int    `help:"faults: how often a service is killed on each engine. None means 100, or 10 with --quick."`
 	Seed     uint64 `help:"faults: what decides when. None means another one each time."`
 	Profile  string `help:"rpc and users: write profiles of the servers under load into this directory." type:"existingdir"`
 	Strict   bool   `help:"End with 1 where a goal is missed."`
@@ -76,6 +78,10 @@ func run(ctx context.Context, opts options) error {
 	if err != nil {
 		return err
 	}
+	if opts.Area == "faults" && opts.Service != "" {
+		of := "faults." + opts.Service + "_"
+		maps.DeleteFunc(goals, func(name string, _ figure.Goal) bool { return !strings.HasPrefix(name, of) })
+	}
 	command := "go run ./proof " + strings.Join(os.Args[1:], " ")
 	if err := figure.Print(os.Stdout, goals, opts.Area, figures, command, opts.JSON); err != nil {
 		return err
@@ -100,11 +106,15 @@ func measure(ctx context.Context, opts options, detail io.Writer) ([]figure.Figu
 	case "rpc":
 		return rpc.Measure(ctx, rpc.Options{Root: opts.Root, Quick: opts.Quick, Profile: opts.Profile, Detail: detail})
 	case "faults":
+		broken := faults.Options{Root: opts.Root, Service: opts.Service, Quick: opts.Quick, Kills: opts.Kills, Seed: opts.Seed, Detail: detail}
+		if opts.Service != "" {
+			return faults.Measure(ctx, broken)
+		}
 		understood, err := conformance.Measure(ctx, conformance.Options{Quick: opts.Quick, Detail: detail})
 		if err != nil {
 			return nil, err
 		}
-		survived, err := faults.Measure(ctx, faults.Options{Root: opts.Root, Quick: opts.Quick, Kills: opts.Kills, Seed: opts.Seed, Detail: detail})
+		survived, err := faults.Measure(ctx, broken)
 		return append(understood, survived...), err
 	case "users":
 		return users.Measure(ctx, users.Options{Root: opts.Root, Quick: opts.Quick, Profile: opts.Profile, Detail: detail})

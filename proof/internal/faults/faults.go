@@ -1,10 +1,11 @@
 // Package faults breaks services on purpose and holds what they have afterwards against what they had acknowledged: kill -9 in the
-// middle of the work, a full disk, a disk that fails a sync, a PostgreSQL that goes away and comes back, and a cut of the power,
-// after which a disk has only what was synced.
+// middle of the work and of a sync, a full disk, a disk that fails a sync or takes its time, a PostgreSQL that goes away and comes back,
+// that dies and leaves its standby, or is left by it, and a cut of the power, after which a disk has only what was synced.
 //
 // A service is described by a Service and its Workload; the scenarios know nothing else of it. Each runs the built program, as it is
-// shipped, with nothing in it for tests. The cut of the power has a control: the same program on a disk that says of each
-// sync that it is done and does nothing, as with synchronous=OFF. It must lose, or the harness proves nothing.
+// shipped, with nothing in it for tests. The controls must lose, or the harness proves nothing: the cut of the power on a disk that says
+// of each sync that it is done and does nothing, as with synchronous=OFF; and builds of a service with a mistake, such as an answer
+// before the commit, under each of the faults.
 package faults
 
 import (
@@ -12,12 +13,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	mathrand "math/rand/v2"
 	"os"
 	"path/filepath"
-	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/concordat-dev/concordat/proof/internal/figure"
@@ -28,9 +26,11 @@ import (
 type Options struct {
 	// Root is the repository.
 	Root string
+	// Service is the name of the one that is broken. Empty means each.
+	Service string
 	// Quick breaks less often.
 	Quick bool
-	// Kills is how often the service is killed on each engine. Zero means 100, or 10 with Quick.
+	// Kills is how often a service is killed on each engine. Zero means 100, or 10 with Quick.
 	Kills int
 	// Seed decides when. Zero means another one each time; it is printed, but what the machine does at that moment is not repeated.
 	Seed uint64
@@ -42,12 +42,17 @@ type Options struct {
 
 // effort is how much is done.
 type effort struct {
-	kills      int // on each engine
-	fills      int // of the disk
-	syncs      int // failed
-	restarts   int // of PostgreSQL, each both ways
-	cuts       int // of the power, each both ways
-	controls   int // in each of the two controls
+	kills      int           // on each engine
+	syncKills  int           // in the middle of a sync
+	fills      int           // of the disk
+	syncs      int           // failed
+	slowSyncs  int           // times that syncs are slow
+	restarts   int           // of PostgreSQL, each both ways
+	failovers  int           // from a primary that is killed to its standby
+	alone      time.Duration // how long a primary is without its standby
+	cuts       int           // of the power, each both ways
+	controls   int           // in each of the two controls of the power
+	builds     int           // faults for each build with a mistake, at most
 	recorded   time.Duration
 	quiet      time.Duration // how long no call may be in trouble for PostgreSQL to count as back
 	underFault time.Duration // how long the service is used while the disk is full
@@ -57,14 +62,28 @@ func (o Options) amount() effort {
 	if o.effort != nil {
 		return *o.effort
 	}
-	e := effort{kills: 100, fills: 6, syncs: 12, restarts: 2, cuts: 50, controls: 5, recorded: 2 * time.Second, quiet: 2 * time.Second, underFault: time.Second}
+	e := effort{
+		kills: 100, syncKills: 25, fills: 6, syncs: 12, slowSyncs: 4, restarts: 2, failovers: 10, alone: outlasts, cuts: 50, controls: 5, builds: 100,
+		recorded: 2 * time.Second, quiet: 2 * time.Second, underFault: time.Second,
+	}
 	if o.Quick {
-		e = effort{kills: 10, fills: 2, syncs: 3, restarts: 1, cuts: 10, controls: 2, recorded: time.Second, quiet: time.Second, underFault: 500 * time.Millisecond}
+		e = effort{
+			kills: 10, syncKills: 3, fills: 2, syncs: 3, slowSyncs: 1, restarts: 1, failovers: 2, alone: outlasts, cuts: 10, controls: 2, builds: 100,
+			recorded: time.Second, quiet: time.Second, underFault: 500 * time.Millisecond,
+		}
 	}
 	if o.Kills > 0 {
 		e.kills = o.Kills
 	}
 	return e
+}
+
+// control is how much is done to a build that is to fail.
+func (e effort) control() effort {
+	return effort{
+		kills: 3, syncKills: 2, fills: 1, syncs: 2, slowSyncs: 1, restarts: 1, failovers: 1, alone: e.alone, cuts: 2, controls: 1,
+		recorded: 500 * time.Millisecond, quiet: 500 * time.Millisecond, underFault: 300 * time.Millisecond,
+	}
 }
 
 // ErrCannot: this machine does not allow what a scenario needs. The figure has no value then, and misses its goal.
@@ -78,26 +97,68 @@ type bench struct {
 	server *postgres.Server // nil where there is none
 	detail io.Writer
 
-	total       Audit // the control left out
-	scenario    []scenario
-	kills, cuts int // so far
-	controlLost int
-	heal        []float64 // seconds, of each restart of PostgreSQL
-	room        []float64 // seconds until something is written again once there is room
+	total        Audit     // the controls left out
+	kills, cuts  int       // so far
+	syncKills    int       // so far
+	controlLost  int       // on a disk that syncs nothing
+	controlsSeen int       // mistakes of other builds
+	heal         []float64 // seconds, of each restart of PostgreSQL
+	failover     []float64 // seconds, of each
+	told         int       // what was acknowledged while the standby was dead
+	room         []float64 // seconds until something is written again once there is room
 }
 
-// scenario is one line of the table.
-type scenario struct {
-	name  string
-	audit Audit
-	note  string
-	took  time.Duration
+// fault is one that is caused: its name, the figure that has no value where it cannot be, and what causes it.
+type fault struct {
+	name, figure string
+	run          func(context.Context) (Audit, string, error)
 }
 
-// Measure breaks a service in every way and returns the figures, whose names begin with "faults." and the name of the service,
-// where they are about what it acknowledged. It fails where the harness cannot go on; whatever the service does is a figure.
+// The names of the faults.
+const (
+	killedOnSQLite    = "kill -9 on SQLite"
+	killedOnPostgres  = "kill -9 on PostgreSQL"
+	killedAtSync      = "kill -9 at a sync"
+	diskFull          = "disk full"
+	syncFails         = "a sync fails"
+	syncsSlow         = "syncs are slow"
+	postgresRestarted = "PostgreSQL restarted"
+	primaryKilled     = "primary killed"
+	standbyDead       = "standby dead"
+	powerCut          = "power cut"
+)
+
+// faults returns all of them, in the order in which they are caused.
+func (b *bench) faults() []fault {
+	return []fault{
+		{killedOnSQLite, "kills", b.killSQLite},
+		{killedOnPostgres, "kills", b.killPostgres},
+		{killedAtSync, "sync_kills", b.killAtSyncs},
+		{diskFull, "disk_full_seconds", b.diskFull},
+		{syncFails, "failed_syncs", b.failedSyncs},
+		{syncsSlow, "slow_syncs", b.slowSyncs},
+		{postgresRestarted, "pg_heal_seconds", b.restartPostgres},
+		{primaryKilled, "failover_seconds", b.killPrimaries},
+		{standbyDead, "standby_acknowledged", b.killStandby},
+		{powerCut, "power_cuts", b.powerCuts},
+	}
+}
+
+// Measure breaks each service in every way and returns the figures, whose names begin with "faults." and the name of the service.
+// It fails where the harness cannot go on; whatever a service does is a figure.
 func Measure(ctx context.Context, opts Options) ([]figure.Figure, error) {
-	return measure(ctx, opts, Users())
+	var figures []figure.Figure
+	for _, service := range []Service{Users(), Payments()} {
+		if opts.Service != "" && opts.Service != service.Name {
+			continue
+		}
+		of, err := measure(ctx, opts, service)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", service.Name, err)
+		}
+		figures = append(figures, of...)
+	}
+	return figures, nil
 }
 
 func measure(ctx context.Context, opts Options, service Service) (_ []figure.Figure, err error) {
@@ -116,6 +177,14 @@ func measure(ctx context.Context, opts Options, service Service) (_ []figure.Fig
 	if b.lab, err = newLab(ctx, opts.Root, dir, service); err != nil {
 		return nil, err
 	}
+	if service.Beside != nil {
+		settings, end, err := service.Beside(ctx, b.pki)
+		if err != nil {
+			return nil, fmt.Errorf("start what %s needs beside it: %w", service.Name, err)
+		}
+		b.settings = settings
+		defer func() { _ = end() }() // it has nothing to lose
+	}
 	b.server, err = postgres.Start(ctx, "max_connections=60")
 	if err != nil && !errors.Is(err, postgres.ErrMissing) {
 		return nil, err
@@ -123,84 +192,39 @@ func measure(ctx context.Context, opts Options, service Service) (_ []figure.Fig
 	if b.server != nil {
 		defer func() { err = errors.Join(err, b.server.Close()) }()
 	}
-	fmt.Fprintf(b.detail, "faults of %s, seed %d\n", service.Name, opts.Seed)
+	b.heading(opts.Seed)
 	missing := map[string]bool{}
-	for _, s := range []struct {
-		name, figure string
-		run          func(context.Context) (Audit, string, error)
-	}{
-		{"kill -9 on SQLite", "kills", b.killSQLite},
-		{"kill -9 on PostgreSQL", "kills", b.killPostgres},
-		{"disk full", "disk_full_seconds", b.diskFull},
-		{"a sync fails", "failed_syncs", b.failedSyncs},
-		{"PostgreSQL restarted", "pg_heal_seconds", b.restartPostgres},
-		{"power cut", "power_cuts", b.powerCuts},
-		{"power cut, control", "control_lost", b.control},
-	} {
-		begun := time.Now()
-		a, note, err := s.run(ctx)
-		if errors.Is(err, ErrCannot) || errors.Is(err, postgres.ErrMissing) {
-			missing[s.figure] = true
-			note = err.Error()
-		} else if err != nil {
-			return nil, fmt.Errorf("%s: %w", s.name, err)
+	for _, f := range b.faults() {
+		a, err := b.cause(ctx, f, missing)
+		if err != nil {
+			return nil, err
 		}
-		b.scenario = append(b.scenario, scenario{s.name, a, note, time.Since(begun)})
-		if s.figure != "control_lost" {
-			b.total.add(a)
+		b.total.add(a)
+	}
+	controls := []fault{{"power cut, control", "control_lost", b.control}}
+	if len(service.Controls) > 0 {
+		controls = append(controls, fault{"builds with a mistake", "controls_seen", b.brokenBuilds})
+	}
+	for _, f := range controls {
+		if _, err := b.cause(ctx, f, missing); err != nil {
+			return nil, err
 		}
 	}
-	b.report()
 	return b.figures(missing), ctx.Err()
 }
 
-// report prints the table.
-func (b *bench) report() {
-	tw := tabwriter.NewWriter(b.detail, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(tw, "fault\tacknowledged\tlost\tdoubled\telse wrong\tseconds\t")
-	for _, s := range b.scenario {
-		fmt.Fprintf(tw, "%s\t%d\t%d\t%d\t%d\t%.1f\t%s\n", s.name, s.audit.Acknowledged, s.audit.Lost, s.audit.Doubled, len(s.audit.Wrong), s.took.Seconds(), s.note)
+// cause causes a fault and notes what came out, or that it cannot be.
+func (b *bench) cause(ctx context.Context, f fault, missing map[string]bool) (Audit, error) {
+	begun := time.Now()
+	a, note, err := f.run(ctx)
+	if errors.Is(err, ErrCannot) || errors.Is(err, postgres.ErrMissing) {
+		missing[f.figure] = true
+		note = err.Error()
+	} else if err != nil {
+		return a, fmt.Errorf("%s: %w", f.name, err)
 	}
-	_ = tw.Flush() // as far as it goes
-	for _, s := range b.scenario {
-		for i, w := range s.audit.Wrong {
-			if i == 20 {
-				fmt.Fprintf(b.detail, "%s: and %d more\n", s.name, len(s.audit.Wrong)-i)
-				break
-			}
-			fmt.Fprintf(b.detail, "%s: %s\n", s.name, strings.ReplaceAll(w, "\n", "\n\t"))
-		}
-	}
-}
-
-func (b *bench) figures(missing map[string]bool) []figure.Figure {
-	of := func(name string, value float64, runs int) figure.Figure {
-		if missing[name] {
-			value, runs = math.NaN(), 0
-		}
-		return figure.Figure{Name: "faults." + name, Value: value, Runs: runs}
-	}
-	worst := func(values []float64) float64 {
-		value := math.NaN()
-		for i, v := range values {
-			if i == 0 || v > value {
-				value = v
-			}
-		}
-		return value
-	}
-	points := b.kills + b.cuts + len(b.heal) + len(b.room) + b.syncs
-	return []figure.Figure{
-		of(b.service.Name+"_lost_acknowledged", float64(b.total.Lost), points),
-		of(b.service.Name+"_doubled", float64(b.total.Doubled), points),
-		of(b.service.Name+"_else_wrong", float64(len(b.total.Wrong)), points),
-		of("kills", float64(b.kills), 1),
-		of("disk_full_seconds", worst(b.room), len(b.room)),
-		of("failed_syncs", float64(b.syncs), 1),
-		of("pg_heal_seconds", worst(b.heal), len(b.heal)),
-		of("power_cuts", float64(b.cuts), 1),
-		of("control_lost", float64(b.controlLost), b.controls),
-	}
+	b.line(f.name, a, time.Since(begun), note)
+	return a, nil
 }
 
 // book returns a new book. Calls may be nil.
@@ -228,6 +252,15 @@ func (b *bench) settle(ctx context.Context, p *process, w Workload, a *Audit, wh
 	if err := w.Settle(ctx, p.conn); err != nil && ctx.Err() == nil {
 		a.wrong("%s: settle: %v", when, err)
 	}
+}
+
+// order holds all that was answered on a store against one order.
+func (b *bench) order(w Workload, a *Audit, when string) {
+	ordered := w.Ordered()
+	for i := range ordered.Wrong {
+		ordered.Wrong[i] = when + ": " + ordered.Wrong[i]
+	}
+	a.add(ordered)
 }
 
 // inspect stops a service cleanly and runs its own check.

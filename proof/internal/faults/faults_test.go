@@ -4,36 +4,41 @@ import (
 	"context"
 	"math"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 )
 
-// Each fault, a few times. What cannot be run on a machine is skipped there, but not where a change is checked.
+// Each fault, a few times, for each service. What cannot be run on a machine is skipped there, but not where a change is checked.
 func TestWhatWasAcknowledgedSurvivesEachFault(t *testing.T) {
 	if testing.Short() {
-		t.Skip("takes half a minute")
+		t.Skip("takes two minutes")
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Minute)
 	defer cancel()
 	var detail strings.Builder
 	figures, err := Measure(ctx, Options{Root: "../../..", Detail: &detail, effort: &effort{
-		kills: 3, fills: 2, syncs: 2, restarts: 1, cuts: 4, controls: 1,
+		kills: 3, syncKills: 2, fills: 2, syncs: 2, slowSyncs: 1, restarts: 1, failovers: 1, alone: 2 * time.Second, cuts: 4, controls: 1, builds: 1,
 		recorded: 500 * time.Millisecond, quiet: 500 * time.Millisecond, underFault: 300 * time.Millisecond,
 	}})
 	if err != nil {
 		t.Fatalf("%v\n%s", err, detail.String())
 	}
+	is := func(want float64) func(float64) bool { return func(v float64) bool { return v == want } }
+	within := func(most float64) func(float64) bool { return func(v float64) bool { return v <= most } }
+	some := func(v float64) bool { return v > 0 }
 	want := map[string]func(float64) bool{
-		"faults.users_lost_acknowledged": func(v float64) bool { return v == 0 },
-		"faults.users_doubled":           func(v float64) bool { return v == 0 },
-		"faults.users_else_wrong":        func(v float64) bool { return v == 0 },
-		"faults.kills":                   func(v float64) bool { return v == 6 },
-		"faults.disk_full_seconds":       func(v float64) bool { return v <= 5 },
-		"faults.failed_syncs":            func(v float64) bool { return v == 2 },
-		"faults.pg_heal_seconds":         func(v float64) bool { return v <= 5 },
-		"faults.power_cuts":              func(v float64) bool { return v == 8 },
-		"faults.control_lost":            func(v float64) bool { return v > 0 },
+		"faults.payments_controls_seen": is(3), "faults.payments_invariants": some, "faults.payments_ordered": some,
+	}
+	for _, service := range []string{"users", "payments"} {
+		for name, ok := range map[string]func(float64) bool{
+			"lost_acknowledged": is(0), "doubled": is(0), "else_wrong": is(0), "kills": is(6), "sync_kills": is(2), "disk_full_seconds": within(5),
+			"failed_syncs": is(2), "slow_syncs": is(1), "pg_heal_seconds": within(5), "failovers": is(1), "failover_seconds": within(10),
+			"standby_acknowledged": is(0), "power_cuts": is(8), "control_lost": some,
+		} {
+			want["faults."+service+"_"+name] = ok
+		}
 	}
 	for _, f := range figures {
 		ok := want[f.Name]
@@ -51,4 +56,26 @@ func TestWhatWasAcknowledgedSurvivesEachFault(t *testing.T) {
 		t.Errorf("%s is not printed", name)
 	}
 	t.Log("\n" + detail.String())
+}
+
+func TestABuildHasTheMistakeAndTheRepositoryHasNot(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	_, err := build(t.Context(), "../../..", dir, "none", "payments", []Edit{{"services/payments/main.go", "no such text", ""}})
+	if err == nil || !strings.Contains(err.Error(), "0 times") {
+		t.Errorf("an edit of what is not there: %v", err)
+	}
+	for _, c := range Payments().Controls {
+		for _, e := range c.Edits {
+			text, err := os.ReadFile("../../../" + e.File)
+			if err != nil || strings.Count(string(text), e.Old) != 1 {
+				t.Errorf("the control that %s: %s: %v", c.Name, e.File, err)
+			}
+		}
+		for _, name := range c.Faults {
+			if !slices.ContainsFunc((&bench{}).faults(), func(f fault) bool { return f.name == name }) {
+				t.Errorf("the control that %s: there is no fault %q", c.Name, name)
+			}
+		}
+	}
 }

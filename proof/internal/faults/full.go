@@ -17,7 +17,7 @@ import (
 )
 
 // volume is how large the disk is that gets full.
-const volume = "48m"
+const volume = "128m"
 
 // disk is a small file system of its own, which only what is run inside sees. It is gone when the process that holds it ends.
 type disk struct {
@@ -242,6 +242,7 @@ func (b *bench) fillOnce(ctx context.Context, d *disk, s store, n int, refused *
 	}
 	b.settle(ctx, p, w, &all, when)
 	all.add(b.audit(ctx, p, w, always(), cursor, when))
+	b.order(w, &all, when)
 	b.inspect(ctx, p, s, &all, when, d.inside...)
 	return all, ctx.Err()
 }

@@ -82,6 +82,7 @@ func (b *bench) killSome(ctx context.Context, s store, times int) (all Audit, er
 	after := b.audit(ctx, p, w, always(), cursor, s.engine()+", at the end")
 	after.Acknowledged = 0 // counted already
 	all.add(after)
+	b.order(w, &all, s.engine()+", at the end")
 	b.inspect(ctx, p, s, &all, s.engine()+", at the end")
 	return all, ctx.Err()
 }

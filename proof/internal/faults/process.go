@@ -32,20 +32,28 @@ const (
 
 // lab is what the scenarios of one service share.
 type lab struct {
-	service Service
-	dir     string // without links, and gone after the run
-	binary  string
-	pki     string
-	creds   credentials.TransportCredentials
+	service  Service
+	root     string // of the repository
+	dir      string // without links, and gone after the run
+	binary   string
+	pki      string
+	settings []string // that say where what it needs is
+	creds    credentials.TransportCredentials
+}
+
+// with returns the same with another build, and another directory.
+func (l *lab) with(dir, binary string) *lab {
+	other := *l
+	other.dir, other.binary = dir, binary
+	return &other
 }
 
 // newLab builds the service from the repository at root, and makes certificates.
 func newLab(ctx context.Context, root, dir string, service Service) (*lab, error) {
-	l := &lab{service: service, dir: dir, binary: filepath.Join(dir, service.Name), pki: filepath.Join(dir, "pki")}
-	build := exec.CommandContext(ctx, "go", "build", "-o", l.binary, "./services/"+service.Name)
-	build.Dir = root
-	if out, err := build.CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("build %s: %w\n%s", service.Name, err, out)
+	l := &lab{service: service, root: root, dir: dir, pki: filepath.Join(dir, "pki")}
+	var err error
+	if l.binary, err = build(ctx, root, dir, service.Name, service.Name, nil); err != nil {
+		return nil, err
 	}
 	dev, err := pki.NewDevelopment(l.pki, trustDomain, clock.System())
 	if err != nil {
@@ -135,6 +143,7 @@ func (l *lab) start(ctx context.Context, s store, below bool, prefix ...string) 
 		return nil, err
 	}
 	args := append(append([]string{}, prefix...), l.binary, "--listen", address, "--admin", "127.0.0.1:0", "--data", s.data, "--pki", l.pki)
+	args = append(args, l.settings...)
 	p := &process{below: below, log: newTail(l.service.Name + " is ready"), ended: make(chan struct{})}
 	p.cmd = exec.CommandContext(ctx, args[0], args[1:]...)
 	p.cmd.Env = l.environment(s)

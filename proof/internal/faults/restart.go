@@ -67,9 +67,11 @@ func (b *bench) restartPostgres(ctx context.Context) (all Audit, note string, er
 		b.settle(ctx, p, w, &all, when)
 		all.add(b.audit(ctx, p, w, always(), cursor, when))
 	}
+	b.order(w, &all, "at the end")
 	b.inspect(ctx, p, s, &all, "at the end")
 	// A server that went away during a COMMIT leaves its outcome open; one that is not there leaves nothing.
-	for _, other := range refused.others("Unavailable OUTCOME_UNKNOWN", "Unavailable STORAGE_UNAVAILABLE", "Unavailable CONSUMER_TOO_SLOW", "ResourceExhausted CONSUMER_TOO_SLOW") {
+	for _, other := range refused.others("Unavailable OUTCOME_UNKNOWN", "Unavailable STORAGE_UNAVAILABLE", "Unavailable CONSUMER_TOO_SLOW", "ResourceExhausted CONSUMER_TOO_SLOW",
+		"DeadlineExceeded", "DeadlineExceeded DEADLINE_EXCEEDED") { // callers who wait for less time than it takes
 		all.wrong("calls while PostgreSQL is away: %s", other)
 	}
 	return all, fmt.Sprintf("%d restarts; %s", 2*b.effort.restarts, refused), ctx.Err()

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	mathrand "math/rand/v2"
-	"strings"
 	"sync"
 	"time"
 
@@ -24,7 +23,7 @@ func Users() Service {
 	return Service{
 		Name: "users", Peer: "orders",
 		Files:    []string{"users.db", "users.db-wal", "users.db-journal"},
-		Volatile: func(path string) bool { return strings.HasSuffix(path, "-shm") || strings.HasSuffix(path, "/lock") },
+		Volatile: volatile,
 		Verify:   []string{"verify"},
 		New: func(seed uint64, calls Calls) Workload {
 			return &users{
@@ -355,6 +354,9 @@ func (u *users) Look(ctx context.Context, conn *grpc.ClientConn) error {
 	}
 	return nil
 }
+
+// Ordered implements Workload: what is asked of the order of users, Audit asks.
+func (u *users) Ordered() Audit { return Audit{} }
 
 // Acknowledged implements Workload.
 func (u *users) Acknowledged(by time.Time) int {

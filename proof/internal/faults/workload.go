@@ -3,6 +3,7 @@ package faults
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc"
@@ -22,11 +23,23 @@ type Service struct {
 	Volatile func(path string) bool
 	// Files are the names of the files in its data directory that a recording follows, whether they exist yet or not.
 	Files []string
+	// Beside starts what the service needs beside it, with certificates from the directory pki, and returns the settings that tell it
+	// where that is, and what ends it. None means that it needs nothing.
+	Beside func(ctx context.Context, pki string) (settings []string, end func() error, err error)
 	// Verify are the arguments with which its program checks its data, the settings left out. None means that it cannot.
 	Verify []string
 	// New returns what is done to it. What it asks for it notes, with each answer and the time of it. Calls is told of each call of
 	// Load.
 	New func(seed uint64, calls Calls) Workload
+	// Balanced says that its workloads look at invariants under load, and at the order of what was answered.
+	Balanced bool
+	// Controls are builds of it with a mistake, which the harness must see.
+	Controls []Control
+}
+
+// volatile names the files that a store does not need after a cut of the power.
+func volatile(path string) bool {
+	return strings.HasSuffix(path, "-shm") || strings.HasSuffix(path, "/lock")
 }
 
 // Calls is told of each call: when it begins and, by the function that it returns then, how it ended. It is called by many.
@@ -48,6 +61,9 @@ type Workload interface {
 	Probe(ctx context.Context, conn *grpc.ClientConn) error
 	// Look reads something that was acknowledged.
 	Look(ctx context.Context, conn *grpc.ClientConn) error
+	// Ordered holds all that was answered against one order: whether a service that did one thing after another could have answered so.
+	// It is for a store that has gone on all the time.
+	Ordered() Audit
 	// Acknowledged returns how much was acknowledged by then.
 	Acknowledged(by time.Time) int
 }
@@ -64,6 +80,8 @@ type Audit struct {
 	Lost         int      // what of it is not
 	Doubled      int      // what is there, or was told, more often than once
 	Wrong        []string // what else is not as it must be
+	Glances      int      // how often the invariants were looked at under load
+	Ordered      int      // how many operations are in an order that explains their answers
 }
 
 // add adds another audit.
@@ -72,6 +90,8 @@ func (a *Audit) add(b Audit) {
 	a.Lost += b.Lost
 	a.Doubled += b.Doubled
 	a.Wrong = append(a.Wrong, b.Wrong...)
+	a.Glances += b.Glances
+	a.Ordered += b.Ordered
 }
 
 // wrong notes what is not as it must be.
