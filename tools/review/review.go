@@ -65,7 +65,6 @@ type Baseline struct {
 	changes []schema.Change
 	uses    *consumers.Index
 	buf     []bufFinding
-	err     error
 }
 
 // A Finding is a finding of a rule, with who is concerned and whether it was approved.

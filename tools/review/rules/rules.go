@@ -54,18 +54,6 @@ type Axes struct {
 	Semantics Verdict `json:"semantics"`
 }
 
-// worst returns, per axis, the worse of two verdicts.
-func (a Axes) worst(b Axes) Axes {
-	worse := func(a, b Verdict) Verdict {
-		order := []Verdict{"", Safe, Risk, Breaks}
-		if slices.Index(order, b) > slices.Index(order, a) {
-			return b
-		}
-		return a
-	}
-	return Axes{worse(a.Wire, b.Wire), worse(a.JSON, b.JSON), worse(a.Source, b.Source), worse(a.Semantics, b.Semantics)}
-}
-
 // A Rule finds one kind of change.
 type Rule struct {
 	// ID names the rule. It never changes: approvals name it.
