@@ -36,12 +36,12 @@ type Attr struct {
 	New  string `json:"new,omitempty"`
 }
 
-// describe lists changes since a baseline for a report: what came or went with something around it is counted there.
-func (r *run) describe(b *Baseline, changes []schema.Change) []Change {
-	was := map[bool]*schema.Reach{true: b.before.Reach(), false: r.after.Reach()}
+// describe lists the changes since a baseline for a report: what came or went with something around it is counted there.
+func (r *run) describe(b *Baseline) []Change {
+	was, is := b.before.Reach(), r.after.Reach()
 	list := []Change{}
-	for n := range changes {
-		c := &changes[n]
+	for n := range b.changes {
+		c := &b.changes[n]
 		e := c.Element()
 		if c.Implied {
 			for m := len(list) - 1; m >= 0; m-- {
@@ -54,7 +54,7 @@ func (r *run) describe(b *Baseline, changes []schema.Change) []Change {
 		}
 		change := Change{
 			What: "changed", Kind: e.Kind, Element: e.Name, Package: e.Package, Path: r.disk.path(e.At.Path), Line: e.At.Line,
-			Old: c.Before.Summary(), New: c.After.Summary(), Comment: c.Commented(), Methods: was[c.Removed()].Methods(e),
+			Old: c.Before.Summary(), New: c.After.Summary(), Comment: c.Commented(), Methods: is.Methods(e),
 		}
 		if c.Before != nil {
 			change.Element = c.Before.Name // as findings name it
@@ -63,7 +63,7 @@ func (r *run) describe(b *Baseline, changes []schema.Change) []Change {
 		case c.Added():
 			change.What = "added"
 		case c.Removed():
-			change.What, change.Line = "removed", 0
+			change.What, change.Line, change.Methods = "removed", 0, was.Methods(e)
 		}
 		for _, a := range c.Attrs {
 			change.Attrs = append(change.Attrs, Attr(a))

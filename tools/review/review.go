@@ -145,7 +145,9 @@ func Run(ctx context.Context, buf Buf, o Options) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &run{Options: o, bufTool: buf, baselines: baselines, report: &Report{Version: 1, Head: head(ctx, o.Dir), Baselines: baselines}}
+	r := &run{Options: o, bufTool: buf, baselines: baselines, report: &Report{
+		Version: 1, Head: head(ctx, o.Dir), Baselines: baselines, Findings: []*Finding{}, Changes: []Change{},
+	}}
 	if err := r.compile(ctx); err != nil {
 		return nil, err
 	}
@@ -304,6 +306,9 @@ func (r *run) judge(ctx context.Context) error {
 			known := byFingerprint[f.Fingerprint]
 			if known == nil {
 				known = &Finding{Finding: f, Path: r.disk.path(f.At.Path), Line: f.At.Line, Column: f.At.Column}
+				if f.Rule == GateWeakened {
+					known.Path = f.At.Path // of the workspace, and of none of its modules
+				}
 				byFingerprint[f.Fingerprint] = known
 				r.report.Findings = append(r.report.Findings, known)
 			}
@@ -318,11 +323,11 @@ func (r *run) judge(ctx context.Context) error {
 			}
 		}
 		b.Bump = bump(b.changes, found)
-		if r.report.Changes == nil {
-			r.report.Changes = r.describe(b, b.changes)
+		if len(r.report.Changes) == 0 {
+			r.report.Changes = r.describe(b)
 		}
 		if b.Name == "release" {
-			r.report.Released = r.describe(b, b.changes)
+			r.report.Released = r.describe(b)
 		}
 		if r.report.Bump == "" || b.Name == "release" {
 			r.report.Bump = b.Bump

@@ -232,6 +232,11 @@ func TestWhoWeakensTheGateIsFound(t *testing.T) {
 			if !slices.Contains(failing(report), review.GateWeakened) {
 				t.Errorf("found %v; want %s", failing(report), review.GateWeakened)
 			}
+			for _, f := range report.Findings {
+				if f.Rule == review.GateWeakened && f.Path != "buf.yaml" {
+					t.Errorf("it is said to be in %s", f.Path)
+				}
+			}
 		})
 	}
 }

@@ -2,10 +2,10 @@ package report
 
 import (
 	_ "embed"
+	"fmt"
 	"html/template"
 	"io"
 	"strings"
-	"time"
 
 	"github.com/concordat-dev/concordat/tools/review"
 	"github.com/concordat-dev/concordat/tools/review/schema"
@@ -18,8 +18,14 @@ var page string
 func HTML(w io.Writer, r *review.Report) error {
 	t, err := template.New("report").Funcs(template.FuncMap{
 		"axes": axes, "concerned": concerned, "approve": approve, "title": title,
-		"seen":    func(f *review.Finding) string { return seen(f, time.Time{}) },
-		"places":  func(f *review.Finding) []string { all, _ := places(f, 200); return all },
+		"seen": seen, "count": count,
+		"places": func(f *review.Finding) []string {
+			all, more := places(f, 200)
+			if more > 0 {
+				all = append(all, fmt.Sprintf("and %d more", more))
+			}
+			return all
+		},
 		"before":  func(f *review.Finding) string { return side(f, true) },
 		"after":   func(f *review.Finding) string { return side(f, false) },
 		"join":    strings.Join,

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net/url"
 	"slices"
 	"strings"
 
@@ -99,7 +100,7 @@ func SARIF(w io.Writer, r *review.Report) error {
 	}
 	at := func(path string, line, column int) location {
 		var l location
-		l.PhysicalLocation.ArtifactLocation.URI, l.PhysicalLocation.ArtifactLocation.URIBaseID = path, "%SRCROOT%"
+		l.PhysicalLocation.ArtifactLocation.URI, l.PhysicalLocation.ArtifactLocation.URIBaseID = reference(path), "%SRCROOT%"
 		l.PhysicalLocation.Region = region{max(line, 1), column}
 		return l
 	}
@@ -142,6 +143,10 @@ func SARIF(w io.Writer, r *review.Report) error {
 	}
 	for _, a := range r.Approvals {
 		if a.Fails() {
+			if !known["APPROVAL"] {
+				known["APPROVAL"] = true
+				listed = append(listed, rule{"APPROVAL", text{"an approval approves nothing"}, text{"What approves nothing that is there may approve something that nobody looked at."}, text{"Remove it: review prune."}})
+			}
 			results = append(results, result{RuleID: "APPROVAL", Level: "error", Message: text{string(a.State) + ": " + a.What}, Locations: []location{at(a.File, 1, 1)},
 				PartialFingerprints: map[string]string{"concordatReview/v1": a.File}})
 		}
@@ -162,6 +167,14 @@ func SARIF(w io.Writer, r *review.Report) error {
 	return enc.Encode(document)
 }
 
+// reference writes a path as the relative reference of a URI (RFC 3986); what is about no file is about buf.yaml.
+func reference(path string) string {
+	if path == "" {
+		path = "buf.yaml"
+	}
+	return (&url.URL{Path: path}).String()
+}
+
 // Changelog writes what changed since the release, or since the base before the first one, as a section of a change log.
 func Changelog(w io.Writer, r *review.Report) error {
 	groups := []struct {
@@ -173,21 +186,22 @@ func Changelog(w io.Writer, r *review.Report) error {
 		{"Removed", func(c review.Change, breaks bool) bool { return !breaks && c.What == "removed" }},
 		{"Changed", func(c review.Change, breaks bool) bool { return !breaks && c.What == "changed" }},
 	}
+	since, changes := "", r.Changes
+	if r.Released != nil {
+		since, changes = "release", r.Released
+	}
 	breaks := map[string]bool{}
 	for _, f := range r.Findings {
 		for _, v := range []rules.Verdict{f.Axes.Wire, f.Axes.JSON, f.Axes.Source, f.Axes.Semantics} {
-			if v == rules.Breaks && f.Level != rules.Note && f.Implied == "" {
+			if v == rules.Breaks && f.Level != rules.Note && f.Implied == "" && (since == "" || slices.Contains(f.Baselines, since)) {
 				breaks[f.Element] = true
 			}
 		}
 	}
-	changes := r.Changes
-	if r.Released != nil {
-		changes = r.Released
-	}
 	if _, err := fmt.Fprintf(w, "## Contract (%s)\n", r.Bump); err != nil {
 		return err
 	}
+	written := false
 	for _, group := range groups {
 		first := true
 		for _, c := range changes {
@@ -196,12 +210,16 @@ func Changelog(w io.Writer, r *review.Report) error {
 			}
 			if first {
 				fmt.Fprintf(w, "\n### %s\n\n", group.title)
-				first = false
+				first, written = false, true
 			}
-			if _, err := fmt.Fprintf(w, "- %s\n", escape(change(c))); err != nil {
+			if _, err := fmt.Fprintf(w, "- %s\n", code(change(c))); err != nil {
 				return err
 			}
 		}
+	}
+	if !written {
+		_, err := fmt.Fprintln(w, "\nNothing changed.")
+		return err
 	}
 	return nil
 }

@@ -8,7 +8,7 @@ import (
 	"io"
 	"slices"
 	"strings"
-	"time"
+	"unicode/utf8"
 
 	"github.com/concordat-dev/concordat/tools/review"
 	"github.com/concordat-dev/concordat/tools/review/rules"
@@ -73,10 +73,8 @@ func verdict(r *review.Report) string {
 		}
 	}
 	head := "No change of the contract"
-	if changes == 1 {
-		head = "1 change of the contract"
-	} else if changes > 1 {
-		head = fmt.Sprintf("%d changes of the contract", changes)
+	if changes > 0 {
+		head = count(changes, "change") + " of the contract"
 	}
 	if len(parts) == 0 {
 		return head + ", nothing to approve"
@@ -115,7 +113,7 @@ func concerned(f *review.Finding) string {
 	case review.UnusedHere:
 		return "unused here"
 	case review.Unaffected:
-		return fmt.Sprintf("unaffected: %d uses compile and read what they did", len(c.Uses))
+		return fmt.Sprintf("unaffected: %s here go on as before", count(len(c.Uses), "use"))
 	default:
 		return string(c.Verdict)
 	}
@@ -175,16 +173,36 @@ func places(f *review.Finding, limit int) (shown []string, more int) {
 }
 
 // seen says who was seen to use the element.
-func seen(f *review.Finding, now time.Time) string {
+func seen(f *review.Finding) string {
 	if len(f.Seen) == 0 {
 		return ""
 	}
 	s := f.Seen[0]
-	text := fmt.Sprintf("last %s at %s, %d times counted", s, s.LastSeen.UTC().Format("2006-01-02 15:04 UTC"), s.Count)
+	text := fmt.Sprintf("last %s at %s, counted %s", s, s.LastSeen.UTC().Format("2006-01-02 15:04 UTC"), count(int(s.Count), "time"))
 	if len(f.Seen) > 1 {
 		text += fmt.Sprintf(", and by %d more", len(f.Seen)-1)
 	}
 	return text
+}
+
+// count writes a number of things whose plural ends in s.
+func count(n int, one string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %ss", n, one)
+}
+
+// clip cuts text to at most limit bytes, between characters, and says so.
+func clip(text string, limit int) string {
+	if len(text) <= limit {
+		return text
+	}
+	cut := limit - len("…")
+	for cut > 0 && !utf8.RuneStart(text[cut]) {
+		cut--
+	}
+	return text[:cut] + "…"
 }
 
 // shapes says in one line what was and what is.

@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"time"
+	"unicode"
 
 	"github.com/concordat-dev/concordat/tools/review"
 	"github.com/concordat-dev/concordat/tools/review/rules"
@@ -29,6 +29,23 @@ func Text(coloured bool) Format {
 	}
 }
 
+// painted is text that may hold colours of ours.
+type painted string
+
+// visible keeps what a contract says from ending a line of a terminal, moving its cursor or changing its colours.
+func visible(text string) string {
+	return strings.Map(func(c rune) rune {
+		switch {
+		case c == '\n':
+			return ' '
+		case unicode.IsControl(c) && c != '\t':
+			return unicode.ReplacementChar
+		default:
+			return c
+		}
+	}, strings.ReplaceAll(text, "\r\n", "\n"))
+}
+
 type printer struct {
 	w        io.Writer
 	coloured bool
@@ -36,16 +53,22 @@ type printer struct {
 }
 
 func (p *printer) line(format string, args ...any) {
+	for n, arg := range args {
+		if text, ok := arg.(string); ok {
+			args[n] = visible(text)
+		}
+	}
 	if p.err == nil {
 		_, p.err = fmt.Fprintf(p.w, format+"\n", args...)
 	}
 }
 
-func (p *printer) in(colour, text string) string {
+func (p *printer) in(colour, text string) painted {
+	text = visible(text)
 	if !p.coloured {
-		return text
+		return painted(text)
 	}
-	return colour + text + plain
+	return painted(colour + text + plain)
 }
 
 func (p *printer) report(r *review.Report) {
@@ -54,9 +77,9 @@ func (p *printer) report(r *review.Report) {
 		case b.None:
 			p.line("%s: nothing to compare with: %s", b.Name, b.How)
 		case b.Commit == "":
-			p.line("%s: %d changes, semver %s", b.Name, b.Changes, b.Bump)
+			p.line("%s: %s, semver %s", b.Name, count(b.Changes, "change"), b.Bump)
 		default:
-			p.line("%s %.12s (%s): %d changes, semver %s", b.Name, b.Commit, b.How, b.Changes, b.Bump)
+			p.line("%s %.12s (%s): %s, semver %s", b.Name, b.Commit, b.How, count(b.Changes, "change"), b.Bump)
 		}
 	}
 	findings, last := shown(r), ""
@@ -81,11 +104,15 @@ func (p *printer) report(r *review.Report) {
 	}
 	for _, a := range r.Approvals {
 		if a.State != review.Used {
-			p.line("%s is %s: %s", a.File, p.in(red, string(a.State)), a.What)
+			colour := yellow
+			if a.Fails() {
+				colour = red
+			}
+			p.line("%s is %s: %s", a.File, p.in(colour, string(a.State)), a.What)
 		}
 	}
 	if r.Analysed != nil {
-		p.line("\nconsumers: %d packages of %d modules", r.Analysed.Packages, len(r.Analysed.Modules))
+		p.line("\nconsumers: %s of %s", count(r.Analysed.Packages, "package"), count(len(r.Analysed.Modules), "module"))
 		for n, problem := range r.Analysed.Problems {
 			if n == 5 {
 				p.line("  and %d more that could not be analysed in full", len(r.Analysed.Problems)-n)
@@ -109,14 +136,14 @@ func (p *printer) report(r *review.Report) {
 
 // finding writes one finding; again says that the one before was about the same element, whose users it has told.
 func (p *printer) finding(f *review.Finding, again bool) {
-	level := string(f.Level)
+	level := painted(f.Level)
 	switch {
 	case f.Approval != "":
 		level = p.in(green, "approved")
 	case f.Level == rules.Break || f.Level == rules.Security:
-		level = p.in(red, level)
+		level = p.in(red, string(f.Level))
 	case f.Level == rules.Care:
-		level = p.in(yellow, level)
+		level = p.in(yellow, string(f.Level))
 	}
 	at := f.Path
 	if f.Line > 0 {
@@ -146,7 +173,7 @@ func (p *printer) finding(f *review.Finding, again bool) {
 	if more > 0 && !again {
 		p.line("      and %d more", more)
 	}
-	if s := seen(f, time.Time{}); s != "" {
+	if s := seen(f); s != "" {
 		p.line("    %s", s)
 	}
 	if f.Level == rules.Note {
@@ -191,7 +218,7 @@ func (p *printer) changes(r *review.Report) {
 		}
 	}
 	if comments > 0 {
-		p.line("\n%d comments changed", comments)
+		p.line("\n%s changed", count(comments, "comment"))
 	}
 }
 

@@ -172,12 +172,25 @@ func fieldGone(c *Comparison, change *schema.Change) []hit {
 	for _, sibling := range message.Children {
 		if sibling.Kind == schema.Field && sibling.Short() == change.Before.Short() {
 			h.new, h.text = sibling.Summary(), fmt.Sprintf("got number %d instead of %d", sibling.Number, change.Before.Number)
+			if alike(change.Before, sibling) {
+				h.axes = &Axes{Breaks, Safe, Safe, Breaks} // JSON and Go know it by its name
+			}
 			h.patch = fmt.Sprintf("  // in message %s: the number that it had\n- %s\n+ %s", message.Short(), sibling.Summary(), change.Before.Summary())
 			return []hit{h}
 		}
 	}
 	h.patch = fmt.Sprintf("  // in message %s: the least, where it must go\n+ reserved %d;\n+ reserved %q;", message.Short(), change.Before.Number, change.Before.Short())
 	return []hit{h}
+}
+
+// alike tells whether two fields are the same to those who know fields by their names.
+func alike(a, b *schema.Element) bool {
+	for _, name := range []string{"type", "label", "json_name", "oneof", "presence"} {
+		if a.Attr(name) != b.Attr(name) {
+			return false
+		}
+	}
+	return true
 }
 
 func valueGone(c *Comparison, change *schema.Change) []hit {

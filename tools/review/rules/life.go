@@ -33,8 +33,8 @@ var lifeRules = []*Rule{
 		Why: "Its users were told that they had until then.", WayOut: "Wait for the sunset.", check: beforeSunset},
 	{ID: "SUNSET_MOVED_FORWARD", Level: Break, Axes: semantics, Purpose: "a sunset comes sooner than was promised, or the promise is gone",
 		Why: "Its users were told that they had longer.", WayOut: "Leave the date, or move it back.", check: sunsetSooner},
-	{ID: EnumValueAdded, Level: Note, Axes: careful, Purpose: "an enum has one more value",
-		Why: "Readers meet a value that they do not know: a switch without a default does nothing, or the wrong thing.", WayOut: "Give every switch over it a default before anything sends the new value.", check: valueAdded},
+	{ID: EnumValueAdded, Level: Note, Axes: Axes{Safe, Risk, Safe, Risk}, Purpose: "an enum has one more value",
+		Why: "Readers meet a value that they do not know: a switch without a default does nothing, or the wrong thing, and in JSON its name is refused or dropped.", WayOut: "Give every switch over it a default before anything sends the new value.", check: valueAdded},
 	{ID: "ENUM_ZERO_CHANGED", Level: Break, Axes: Axes{Safe, Breaks, Breaks, Breaks}, Purpose: "the first value of an enum, which absence means, is another one",
 		Why: "Every message in which the field is not set means something else.", WayOut: restoreWayOut, check: zeroChanged},
 }
@@ -75,8 +75,9 @@ func notReserved(kind schema.Kind) func(*Comparison, *schema.Change) []hit {
 			return nil
 		}
 		var free []string
+		axes := Axes{Safe, Safe, Safe, Risk} // a number is what the wire knows, a name is what JSON knows
 		if len(missing([]span{{int64(e.Number), int64(e.Number)}}, spans(holder.Attr("reserved")))) > 0 {
-			free = append(free, fmt.Sprint(e.Number))
+			free, axes.Wire = append(free, fmt.Sprint(e.Number)), Risk
 		}
 		name := e.Short()
 		for _, sibling := range holder.Children {
@@ -85,12 +86,12 @@ func notReserved(kind schema.Kind) func(*Comparison, *schema.Change) []hit {
 			}
 		}
 		if name != "" && len(without([]string{name}, items(holder.Attr("reserved_names")))) > 0 {
-			free = append(free, fmt.Sprintf("%q", name))
+			free, axes.JSON = append(free, fmt.Sprintf("%q", name)), Risk
 		}
 		if len(free) == 0 {
 			return nil
 		}
-		return []hit{{attr: "reserved", new: holder.Attr("reserved") + "; " + holder.Attr("reserved_names"), text: "is gone, and " + strings.Join(free, " and ") + " can be used again",
+		return []hit{{attr: "reserved", axes: &axes, new: strings.Trim(holder.Attr("reserved")+"; "+holder.Attr("reserved_names"), "; "), text: "is gone, and " + strings.Join(free, " and ") + " can be used again",
 			patch: fmt.Sprintf("  // in %s %s\n+ reserved %s;", holder.Kind, holder.Short(), strings.Join(free, ";\n+ reserved "))}}
 	}
 }

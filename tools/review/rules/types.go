@@ -18,7 +18,9 @@ var encodings = [][]string{
 	{"string", "bytes"},
 }
 
-// inJSON are the groups of types that look the same in JSON, where 64-bit numbers are strings (ProtoJSON).
+// sameJSON are the groups of types that are the same in JSON, and inJSON those that look the same and have other ranges:
+// 64-bit numbers are strings there (ProtoJSON).
+var sameJSON = [][]string{{"int32", "sint32", "sfixed32"}, {"uint32", "fixed32"}, {"int64", "sint64", "sfixed64"}, {"uint64", "fixed64"}}
 var inJSON = [][]string{
 	{"int32", "uint32", "sint32", "fixed32", "sfixed32", "float", "double"},
 	{"int64", "uint64", "sint64", "fixed64", "sfixed64"},
@@ -68,7 +70,10 @@ func typeChanged(c *Comparison, change *schema.Change) []hit {
 	case shared(encodings, old, now):
 		axes.Wire, axes.Semantics = Risk, Risk
 	}
-	if shared(inJSON, old, now) {
+	switch {
+	case shared(sameJSON, old, now):
+		axes.JSON = Safe
+	case shared(inJSON, old, now):
 		axes.JSON = Risk
 	}
 	text := fmt.Sprintf("changed its type from %s to %s", a.Old, a.New)
