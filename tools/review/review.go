@@ -215,7 +215,11 @@ func findBaselines(ctx context.Context, o Options) ([]*Baseline, error) {
 		return nil, err
 	}
 	for _, b := range named {
-		list = append(list, &Baseline{Name: b.Name, Commit: b.Commit, How: baseline.Path, None: b.Commit == "", Events: b.Events, input: input(b.Commit)})
+		how := baseline.Path
+		if b.Commit == "" {
+			how += " says none"
+		}
+		list = append(list, &Baseline{Name: b.Name, Commit: b.Commit, How: how, None: b.Commit == "", Events: b.Events, input: input(b.Commit)})
 	}
 	return list, nil
 }

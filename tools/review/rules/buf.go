@@ -138,6 +138,10 @@ func changed(id string, kind schema.Kind, name, purpose string, axes Axes, why, 
 	return &Rule{ID: id, Buf: true, Level: Break, Axes: axes, Purpose: purpose, Why: why, WayOut: wayOut, check: attr(kind, name)}
 }
 
+// ofStrings are the attributes that only strings have: a field that becomes a string, or no longer is one, changed its
+// type, which has its own rule.
+var ofStrings = map[string]bool{"cpp_string_type": true, "java_utf8_validation": true, "utf8_validation": true}
+
 // attr finds a difference in one attribute.
 func attr(kind schema.Kind, name string) func(*Comparison, *schema.Change) []hit {
 	return func(_ *Comparison, change *schema.Change) []hit {
@@ -146,7 +150,7 @@ func attr(kind schema.Kind, name string) func(*Comparison, *schema.Change) []hit
 			return nil
 		}
 		a, ok := change.Attr(name)
-		if !ok {
+		if !ok || ofStrings[name] && (a.Old == "" || a.New == "") {
 			return nil
 		}
 		return []hit{{attr: name, old: a.Old, new: a.New, text: fmt.Sprintf("changed %s from %s to %s", name, quoted(a.Old), quoted(a.New))}}
