@@ -175,6 +175,9 @@ func markdownTail(r *review.Report) string {
 		}
 		b.WriteString(".\n")
 	}
+	if r.Evidence != nil {
+		fmt.Fprintf(&b, "\nUsage: %s.\n", escape(clip(evidence(r.Evidence), longestLine)))
+	}
 	return b.String()
 }
 

@@ -185,6 +185,15 @@ func seen(f *review.Finding) string {
 	return text
 }
 
+// evidence says in one line what the snapshots of usage are worth.
+func evidence(e *review.Evidence) string {
+	text := fmt.Sprintf("counted by %s since %s", strings.Join(e.Services, ", "), e.Since.UTC().Format("2006-01-02 15:04 UTC"))
+	if e.Incomplete != "" {
+		text += "; what was not seen may be used: " + e.Incomplete
+	}
+	return text
+}
+
 // count writes a number of things whose plural ends in s.
 func count(n int, one string) string {
 	if n == 1 {

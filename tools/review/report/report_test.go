@@ -105,7 +105,7 @@ func rich(t *testing.T) *review.Report {
 		"// OrderService takes orders.", "// OrderService takes orders, at any time."))
 	tr.Write("buf.yaml", "version: v2\nmodules:\n  - path: proto\nbreaking:\n  use:\n    - FILE\n  except:\n    - FIELD_SAME_JSON_NAME\n    - FIELD_SAME_DEFAULT\n")
 	usage := filepath.Join(t.TempDir(), "usage.json")
-	if err := os.WriteFile(usage, []byte(`{"version": 1, "service": "shop", "entries": [{"caller": "web", "method": "/shop.v1.OrderService/PlaceOrder",
+	if err := os.WriteFile(usage, []byte(`{"version": 1, "service": "shop", "since": "2026-11-01T00:00:00Z", "sampled_one_in": 10, "entries": [{"caller": "web", "method": "/shop.v1.OrderService/PlaceOrder",
 		"direction": "request", "message": "shop.v1.PlaceOrderRequest", "field": "payer", "count": 12, "last_seen": "2026-12-01T09:00:00Z"}]}`), 0o600); err != nil {
 		t.Fatal(err)
 	}

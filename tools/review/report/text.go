@@ -122,10 +122,7 @@ func (p *printer) report(r *review.Report) {
 		}
 	}
 	if e := r.Evidence; e != nil {
-		p.line("\nusage: counted by %s since %s", strings.Join(e.Services, ", "), e.Since.UTC().Format("2006-01-02 15:04 UTC"))
-		if e.Incomplete != "" {
-			p.line("  what was not seen may be used: %s", e.Incomplete)
-		}
+		p.line("\nusage: %s", evidence(e))
 	}
 	ended := p.in(green, verdict(r))
 	if r.Failures() > 0 {
