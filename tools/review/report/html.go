@@ -18,7 +18,7 @@ var page string
 func HTML(w io.Writer, r *review.Report) error {
 	t, err := template.New("report").Funcs(template.FuncMap{
 		"axes": axes, "concerned": concerned, "approve": approve, "title": title,
-		"seen": seen, "count": count,
+		"seen": seen, "count": count, "evidence": evidence,
 		"places": func(f *review.Finding) []string {
 			all, more := places(f, 200)
 			if more > 0 {
