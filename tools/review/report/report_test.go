@@ -5,6 +5,8 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -218,4 +220,40 @@ func difference(want, got string) string {
 		}
 	}
 	return "it ends too early"
+}
+
+// The format is documented member by member: one that is new is added there.
+func TestTheDocsNameEveryMemberOfTheJSON(t *testing.T) {
+	page, err := os.ReadFile(filepath.Join("..", "..", "..", "docs", "evolving-the-contract.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, _ := strings.Cut(string(page), "## The JSON format")
+	section, _, _ = strings.Cut(section, "\n## ")
+	seen := map[reflect.Type]bool{}
+	var walk func(reflect.Type)
+	walk = func(of reflect.Type) {
+		for of.Kind() == reflect.Pointer || of.Kind() == reflect.Slice {
+			of = of.Elem()
+		}
+		if of.Kind() != reflect.Struct || seen[of] || of == reflect.TypeFor[time.Time]() {
+			return
+		}
+		seen[of] = true
+		for n := range of.NumField() {
+			field := of.Field(n)
+			name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
+			if !field.IsExported() || name == "-" {
+				continue
+			}
+			if name != "" && !regexp.MustCompile("`\\.?([a-z]+\\.)*"+name+"(\\[\\])?`").MatchString(section) {
+				t.Errorf("the docs do not name %s of %s", name, of)
+			}
+			walk(field.Type)
+		}
+	}
+	walk(reflect.TypeFor[review.Report]())
+	if len(seen) < 8 {
+		t.Errorf("only %d types were looked at", len(seen))
+	}
 }
