@@ -200,6 +200,12 @@ func places(f *review.Finding, limit int) (shown []string, more int) {
 		}
 		shown = append(shown, text)
 	}
+	once := map[string]bool{} // a line may use an element more than once
+	shown = slices.DeleteFunc(shown, func(text string) bool {
+		again := once[text]
+		once[text] = true
+		return again
+	})
 	if len(shown) > limit {
 		return shown[:limit], len(shown) - limit
 	}
