@@ -18,6 +18,7 @@ import (
 	"github.com/concordat-dev/concordat/proof/internal/faults"
 	"github.com/concordat-dev/concordat/proof/internal/figure"
 	"github.com/concordat-dev/concordat/proof/internal/payments"
+	"github.com/concordat-dev/concordat/proof/internal/review"
 	"github.com/concordat-dev/concordat/proof/internal/rpc"
 	"github.com/concordat-dev/concordat/proof/internal/start"
 	"github.com/concordat-dev/concordat/proof/internal/users"
@@ -27,7 +28,7 @@ import (
 var goalsText []byte
 
 type options struct {
-	Area    string `arg:"" enum:"${areas}" help:"What to measure: rpc (the request path beside stock grpc-go), faults (gRPC and HTTP/2 as others understand them; kills, full disks, power cuts), start (from exec to healthy), users (the users service on both stores; needs PostgreSQL), payments (charges beside pgbench; needs PostgreSQL)."`
+	Area    string `arg:"" enum:"${areas}" help:"What to measure: rpc (the request path beside stock grpc-go), faults (gRPC and HTTP/2 as others understand them; kills, full disks, power cuts), start (from exec to healthy), users (the users service on both stores; needs PostgreSQL), payments (charges beside pgbench; needs PostgreSQL), review (the schema review, on our own contract and on a large one)."`
 	JSON    bool   `name:"json" help:"Print one JSON object a line instead of a table."`
 	Quick   bool   `help:"Fewer rounds or cases: to see that it works, not to quote."`
 	Kills   int    `help:"faults: how often the service is killed on each engine. None means 100, or 10 with --quick."`
@@ -37,7 +38,7 @@ type options struct {
 }
 
 // areas are the first parts of the names of the figures.
-func areas() []string { return []string{"rpc", "faults", "start", "users", "payments"} }
+func areas() []string { return []string{"rpc", "faults", "start", "users", "payments", "review"} }
 
 func main() {
 	if variant := os.Getenv(rpc.Variable); variant != "" {
@@ -85,9 +86,10 @@ func measure(ctx context.Context, opts options, detail io.Writer) ([]figure.Figu
 		return append(understood, survived...), err
 	case "users":
 		return users.Measure(ctx, users.Options{Root: opts.Root, Quick: opts.Quick, Profile: opts.Profile, Detail: detail})
-	}
-	if opts.Area == "payments" {
+	case "payments":
 		return payments.Measure(ctx, payments.Options{Root: opts.Root, Quick: opts.Quick, Detail: detail})
+	case "review":
+		return review.Measure(ctx, review.Options{Root: opts.Root, Quick: opts.Quick, Detail: detail})
 	}
 	runs := 7
 	if opts.Quick {
