@@ -63,7 +63,6 @@ type Baseline struct {
 	changes []schema.Change
 	uses    *consumers.Index
 	buf     []bufFinding
-	err     error
 }
 
 // key is the same for two baselines that are the same.

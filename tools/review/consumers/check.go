@@ -5,17 +5,18 @@ import (
 	"fmt"
 	"go/ast"
 	"go/build"
+	"go/importer"
 	"go/parser"
 	"go/scanner"
 	"go/token"
 	"go/types"
+	"io"
 	"os"
 	"runtime"
 	"slices"
 	"strings"
 	"sync"
 
-	"golang.org/x/tools/go/gcexportdata"
 	"golang.org/x/tools/go/packages"
 )
 
@@ -121,30 +122,19 @@ func (c *checker) read(config packages.Config) error {
 	if err != nil {
 		return err
 	}
-	complete := map[string]*types.Package{} // one that others mention may be there without all of its names
+	exports := map[string]string{}
 	for _, pkg := range found {
-		if pkg.ExportFile == "" {
-			continue // who imports it is told so
-		}
-		if complete[pkg.PkgPath], err = c.export(pkg, c.others); err != nil {
-			return fmt.Errorf("read %s: %w", pkg.PkgPath, err)
+		if pkg.ExportFile != "" { // else who imports it is told so
+			exports[pkg.PkgPath] = pkg.ExportFile
 		}
 	}
-	c.others = complete
+	read := importer.ForCompiler(c.fset, "gc", func(path string) (io.ReadCloser, error) { return os.Open(exports[path]) })
+	for path := range exports {
+		if c.others[path], err = read.Import(path); err != nil {
+			return fmt.Errorf("read %s: %w", path, err)
+		}
+	}
 	return nil
-}
-
-func (c *checker) export(pkg *packages.Package, known map[string]*types.Package) (*types.Package, error) {
-	f, err := os.Open(pkg.ExportFile)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	data, err := gcexportdata.NewReader(f)
-	if err != nil {
-		return nil, err
-	}
-	return gcexportdata.Read(data, c.fset, known, pkg.PkgPath)
 }
 
 // check type-checks one package, of which all imports are done.
@@ -162,7 +152,7 @@ func (c *checker) check(pkg *packages.Package, root bool) {
 	}
 	bodies := root && slices.ContainsFunc(pkg.Syntax, func(f *ast.File) bool { return len(generatedFrom([]*ast.File{f})) == 0 })
 	config := &types.Config{
-		Importer: importer(func(path string) (*types.Package, error) { return c.imported(pkg, path) }),
+		Importer: importFunc(func(path string) (*types.Package, error) { return c.imported(pkg, path) }),
 		Error: func(err error) {
 			if typed, ok := errors.AsType[types.Error](err); ok && root {
 				pkg.TypeErrors = append(pkg.TypeErrors, typed)
@@ -215,11 +205,11 @@ func parseErrors(err error) []packages.Error {
 	return found
 }
 
-// importer is a types.Importer.
-type importer func(path string) (*types.Package, error)
+// importFunc is a types.Importer.
+type importFunc func(path string) (*types.Package, error)
 
 // Import returns a package.
-func (i importer) Import(path string) (*types.Package, error) { return i(path) }
+func (i importFunc) Import(path string) (*types.Package, error) { return i(path) }
 
 // imported returns what an import in a package means.
 func (c *checker) imported(pkg *packages.Package, path string) (*types.Package, error) {
