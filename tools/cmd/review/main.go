@@ -77,10 +77,10 @@ type check struct {
 
 type approve struct {
 	against
-	Fingerprints []string      `arg:"" name:"fingerprint" help:"The fingerprint of a finding, or at least four characters of its beginning."`
-	Reason       string        `required:"" help:"Why this break is right, for a reader of next year."`
-	Owner        string        `required:"" help:"Who answers for it, such as @team or an address."`
-	Expires      string        `help:"The last day on which it holds, yyyy-mm-dd; at most 90 days ahead. The default is in 30 days." placeholder:"DAY"`
+	Fingerprints []string `arg:"" name:"fingerprint" help:"The fingerprint of a finding, or at least four characters of its beginning."`
+	Reason       string   `required:"" help:"Why this break is right, for a reader of next year."`
+	Owner        string   `required:"" help:"Who answers for it, such as @team or an address."`
+	Expires      string   `help:"The last day on which it holds, yyyy-mm-dd; at most 90 days ahead. The default is in 30 days." placeholder:"DAY"`
 }
 
 type prune struct{ against }
