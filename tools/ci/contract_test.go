@@ -141,7 +141,7 @@ func TestThePullRequestOfABreakFromItsFirstPushToItsMerge(t *testing.T) {
 		t.Skip("compiles the review in a clone of its own")
 	}
 	origin := scratch(t)
-	r := &runner{t: t, origin: origin, api: githubtest.New(t, ours), artifacts: map[string]string{}}
+	r := &runner{t: t, origin: origin, api: githubtest.New(t, ours), home: t.TempDir(), artifacts: map[string]string{}}
 	base := origin.Git("rev-parse", "main")
 
 	// A break, pushed without more.
@@ -214,7 +214,7 @@ func (r *runner) fork(head string) {
 	r.t.Helper()
 	const fork = "mallory/shop"
 	api := githubtest.New(r.t, ours)
-	r = &runner{t: r.t, origin: r.origin, api: api, artifacts: r.artifacts}
+	r = &runner{t: r.t, origin: r.origin, api: api, home: r.home, artifacts: r.artifacts}
 	api.Open(githubtest.Pull{Number: 7, State: "open", Repo: fork, Branch: "change", SHA: head})
 	api.Open(githubtest.Pull{Number: 8, State: "open", Repo: "victim/shop", Branch: "change", SHA: head})
 	main := r.origin.Git("rev-parse", "main")

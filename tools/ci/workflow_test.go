@@ -3,6 +3,7 @@ package ci
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -12,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"go.yaml.in/yaml/v3"
 
@@ -65,6 +67,9 @@ type runner struct {
 	t      *testing.T
 	origin repotest.Tree
 	api    *githubtest.Server
+	// home is a folder of the runner's own, in which every job finds its workspace at the same path, as on GitHub: Go then
+	// compiles what did not change once.
+	home string
 	// artifacts are the folders that were uploaded, by run id and name.
 	artifacts map[string]string
 }
@@ -162,9 +167,11 @@ type place struct {
 // place makes a workspace, and an environment that holds nothing of this process's but what programs need to run.
 func (r *runner) place() place {
 	r.t.Helper()
-	p := place{workspace: filepath.Join(r.t.TempDir(), "workspace"), temp: r.t.TempDir(), env: map[string]string{}}
-	if err := os.Mkdir(p.workspace, 0o755); err != nil {
-		r.t.Fatal(err)
+	p := place{workspace: filepath.Join(r.home, "workspace"), temp: filepath.Join(r.home, "temp"), env: map[string]string{}}
+	for _, dir := range []string{p.workspace, p.temp} {
+		if err := errors.Join(os.RemoveAll(dir), os.MkdirAll(dir, 0o755)); err != nil {
+			r.t.Fatal(err)
+		}
 	}
 	for _, entry := range os.Environ() {
 		name, value, _ := strings.Cut(entry, "=")
@@ -178,7 +185,7 @@ func (r *runner) place() place {
 		r.t.Fatal(err)
 	}
 	for name, value := range map[string]string{
-		"GOCACHE": strings.TrimSpace(string(cache)), "XDG_CACHE_HOME": filepath.Join(p.temp, "cache"), "RUNNER_TEMP": p.temp,
+		"GOCACHE": strings.TrimSpace(string(cache)), "XDG_CACHE_HOME": filepath.Join(r.home, "cache"), "RUNNER_TEMP": p.temp,
 		"GITHUB_WORKSPACE": p.workspace, "GITHUB_ACTIONS": "true",
 	} {
 		p.env[name] = value
@@ -250,7 +257,9 @@ func (r *runner) command(s step, c contexts, env map[string]string, place place,
 	}
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
+	began := time.Now()
 	err := cmd.Run()
+	r.t.Logf("%4.1f s %s", time.Since(began).Seconds(), s.Run)
 	d.log += "$ " + s.Run + "\n" + out.String()
 	return err
 }
