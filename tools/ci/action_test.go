@@ -68,7 +68,9 @@ func TestAnotherRepositoryCallsTheReviewAsAnAction(t *testing.T) {
 	r := &runner{t: t, origin: origin, home: t.TempDir(), artifacts: map[string]string{}}
 
 	type want struct {
-		job, verdict, says string
+		job, verdict string
+		says         string // in the report
+		log          string // in the log
 	}
 	pull := func() event {
 		head := origin.Git("rev-parse", "HEAD")
@@ -81,17 +83,17 @@ func TestAnotherRepositoryCallsTheReviewAsAnAction(t *testing.T) {
 		inputs map[string]string
 		want   want
 	}{
-		{"a change that breaks nothing passes", strings.Replace(thing, "int32 size = 2;", "int32 size = 2;\n\n  // Its colour.\n  string colour = 3;", 1), pull, nil, want{"success", "passed", "✅"}},
-		{"a break fails, and the report is there all the same", strings.Replace(thing, "int32 size", "bool size", 1), pull, nil, want{"failure", "failed", "FIELD_SAME_TYPE"}},
+		{"a change that breaks nothing passes", strings.Replace(thing, "int32 size = 2;", "int32 size = 2;\n\n  // Its colour.\n  string colour = 3;", 1), pull, nil, want{"success", "passed", "✅", ""}},
+		{"a break fails, and the report is there all the same", strings.Replace(thing, "int32 size", "bool size", 1), pull, nil, want{"failure", "failed", "FIELD_SAME_TYPE", "::error file=api/proto/acme/v1/thing.proto,line="}},
 		{"a push is held against what the branch was before", strings.Replace(thing, "string name", "bytes name", 1), func() event {
 			e := pull()
 			e.context["base_ref"], e.context["event"] = "", map[string]any{"before": base}
 			return e
-		}, nil, want{"failure", "failed", "FIELD_SAME_TYPE"}},
-		{"more flags are words of their own", strings.Replace(thing, "int32 size", "bool size", 1), pull, map[string]string{"args": "--no-consumers --against proto"}, want{"success", "passed", "✅"}},
-		{"a contract that does not compile is no verdict", "syntax = \"proto3\";\nmessage {\n", pull, nil, want{"failure", "unknown", "no verdict"}},
-		{"a base that does not exist is no verdict", thing, pull, map[string]string{"base-ref": "origin/gone"}, want{"failure", "unknown", "no verdict"}},
-		{"a snapshot that does not exist is no verdict", thing, pull, map[string]string{"usage": "gone.json"}, want{"failure", "unknown", ""}},
+		}, nil, want{"failure", "failed", "FIELD_SAME_TYPE", "::error file=api/proto/acme/v1/thing.proto,line="}},
+		{"more flags are words of their own", strings.Replace(thing, "int32 size", "bool size", 1), pull, map[string]string{"args": "--no-consumers --against proto"}, want{"success", "passed", "✅", ""}},
+		{"a contract that does not compile is no verdict", "syntax = \"proto3\";\nmessage {\n", pull, nil, want{"failure", "unknown", "no verdict", "review: "}},
+		{"a base that does not exist is no verdict", thing, pull, map[string]string{"base-ref": "origin/gone"}, want{"failure", "unknown", "no verdict", "review: "}},
+		{"a snapshot that does not exist is no verdict", thing, pull, map[string]string{"usage": "gone.json"}, want{"failure", "unknown", "", "gone.json"}},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			origin.Write("api/proto/acme/v1/thing.proto", row.file)
@@ -104,6 +106,9 @@ func TestAnotherRepositoryCallsTheReviewAsAnAction(t *testing.T) {
 			d := r.call(row.event(), inputs)
 			if d.verdict != row.want.job || d.outputs["action"]["verdict"] != row.want.verdict {
 				t.Errorf("ended as %s with %v; want %+v. The log:\n%s", d.verdict, d.outputs["action"], row.want, d.log)
+			}
+			if !strings.Contains(d.log, row.want.log) {
+				t.Errorf("the log lacks %q:\n%s", row.want.log, d.log)
 			}
 			if row.want.says == "" {
 				return
