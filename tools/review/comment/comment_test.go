@@ -103,7 +103,9 @@ func TestWhatPassesIsTriedAgain(t *testing.T) {
 		least  time.Duration
 	}{
 		{"a failure of the server", func(w http.ResponseWriter, _ time.Time) { githubtest.Refuse(w, 502, "Bad Gateway") }, time.Second},
-		{"a page of a proxy", func(w http.ResponseWriter, _ time.Time) { http.Error(w, "<html>busy</html>", http.StatusServiceUnavailable) }, time.Second},
+		{"a page of a proxy", func(w http.ResponseWriter, _ time.Time) {
+			http.Error(w, "<html>busy</html>", http.StatusServiceUnavailable)
+		}, time.Second},
 		{"a secondary rate limit that says how long", func(w http.ResponseWriter, _ time.Time) {
 			w.Header().Set("Retry-After", "17")
 			githubtest.Refuse(w, 403, "You have exceeded a secondary rate limit.")
