@@ -79,14 +79,50 @@ func TestAStepThatDoesNotExistIsRefused(t *testing.T) {
 func TestActionsArePinnedToACommit(t *testing.T) {
 	pinned := regexp.MustCompile(`^[\w.-]+/[\w./-]+@[0-9a-f]{40} # v\d+(\.\d+){0,2}$`)
 	uses := regexp.MustCompile(`(?m)^\s*-?\s*uses: *(.+)$`)
-	for file, text := range workflows(t) {
+	texts := workflows(t)
+	for file, text := range texts {
+		if !strings.Contains(text, "\npermissions:\n  contents: read\n") {
+			t.Errorf("%s does not limit its permissions to reading", file)
+		}
+	}
+	actions, err := filepath.Glob(filepath.Join(root(t), ".github", "actions", "*", "action.y*ml"))
+	if err != nil || len(actions) == 0 {
+		t.Fatalf("no action found: %v", err)
+	}
+	for _, path := range actions {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		texts[path] = string(text)
+	}
+	for file, text := range texts {
 		for _, found := range uses.FindAllStringSubmatch(text, -1) {
 			if !pinned.MatchString(found[1]) {
 				t.Errorf("%s uses %s: want owner/name@commit # version", file, found[1])
 			}
 		}
-		if !strings.Contains(text, "\npermissions:\n  contents: read\n") {
-			t.Errorf("%s does not limit its permissions to reading", file)
+	}
+}
+
+func TestAJobMayWriteOnlyTheCommentAndRunsOnlyReviewedCodeThen(t *testing.T) {
+	for file := range workflows(t) {
+		for name, j := range load(t, filepath.Join(root(t), ".github", "workflows", file)).Jobs {
+			writes := false
+			for scope, level := range j.Permissions {
+				if level == "write" && (scope != "pull-requests" || name != "comment") {
+					t.Errorf("%s: the job %s may write %s", file, name, scope)
+				}
+				writes = writes || level == "write"
+			}
+			for _, s := range j.Steps {
+				if !writes || !strings.HasPrefix(s.Uses, "actions/checkout@") {
+					continue
+				}
+				if ref := s.With["ref"]; ref != "" && ref != "${{ github.event.pull_request.base.sha }}" || s.With["repository"] != "" {
+					t.Errorf("%s: the job %s may write, and checks out %q %s", file, name, s.With["repository"], ref)
+				}
+			}
 		}
 	}
 }

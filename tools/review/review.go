@@ -111,6 +111,9 @@ type Report struct {
 	Version int `json:"version"`
 	// Head is the commit that the working tree stands on, with "+" where it was changed since.
 	Head string `json:"head"`
+	// Prefix is the folder of the workspace from the root of its repository, with a slash at its end; empty where they are
+	// the same. All paths in the report are from the workspace.
+	Prefix string `json:"prefix,omitempty"`
 	// Baselines are what the tree was held against, in the order base, release, deployed.
 	Baselines []*Baseline `json:"baselines"`
 	// Findings are sorted by package, by level and by element.
@@ -159,7 +162,7 @@ func Run(ctx context.Context, buf Buf, o Options) (*Report, error) {
 		return nil, err
 	}
 	r := &run{Options: o, bufTool: buf, baselines: baselines, report: &Report{
-		Version: 1, Head: head(ctx, o.Dir), Baselines: baselines, Findings: []*Finding{}, Changes: []Change{},
+		Version: 1, Head: head(ctx, o.Dir), Prefix: prefix(ctx, o.Dir), Baselines: baselines, Findings: []*Finding{}, Changes: []Change{},
 	}}
 	if err := r.compile(ctx); err != nil {
 		return nil, err
@@ -235,6 +238,15 @@ func head(ctx context.Context, dir string) string {
 		commit += "+"
 	}
 	return commit
+}
+
+// prefix is the folder of the workspace from the root of its repository; empty outside of one.
+func prefix(ctx context.Context, dir string) string {
+	at, err := repo.Output(ctx, dir, "git", "rev-parse", "--show-prefix")
+	if err != nil {
+		return ""
+	}
+	return at
 }
 
 // compile builds every image and looks for consumers, side by side: each is a process of its own.

@@ -5,13 +5,13 @@
 //	go run ./tools/cmd/review prune                 remove approvals that are good for nothing any more
 //	go run ./tools/cmd/review rules                 every rule, and why
 //	go run ./tools/cmd/review selftest              break the contract once per rule, and expect each to be found
+//	go run ./tools/cmd/review comment               keep the comment on a pull request up to date
 //
 // It works in any repository with a buf.yaml. It exits with 0 when nothing is left to mend or approve, with 1 when
 // something is, and with 2 when it could not tell.
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -53,6 +53,7 @@ type settings struct {
 	Prune    prune    `cmd:"" help:"Remove approvals that are good for nothing any more."`
 	Rules    list     `cmd:"" help:"List every rule: what it finds, why that matters, and the way out."`
 	Base     base     `cmd:"" help:"Print the commit that the change starts from; nothing where there is none."`
+	Comment  comment  `cmd:"" help:"Write a report to a pull request as a comment, over the one of the last run; GITHUB_TOKEN is the token."`
 	Selftest selfTest `cmd:"" help:"Break the contract once per rule in copies of the tree, and expect each break to be found."`
 }
 
@@ -60,12 +61,15 @@ type settings struct {
 type against struct {
 	Base    string   `env:"BASE_REF" help:"The branch that the change will be merged into. The default is origin/main." placeholder:"REF"`
 	Against []string `sep:"none" help:"Compare with this input of buf (a folder, .git#ref=…, an image) in place of the base and the baselines." placeholder:"INPUT"`
+	BufFrom string   `type:"existingdir" help:"A folder whose go.mod has buf as a tool, for a workspace that has no buf of its own." placeholder:"FOLDER"`
 }
 
 type check struct {
 	against
-	Format      string            `default:"auto" enum:"auto,text,color,markdown,json,sarif,github,html,changelog" help:"What to print: ${enum}."`
+	Format      string            `default:"auto" env:"REVIEW_FORMAT" enum:"auto,text,color,markdown,json,sarif,github,html,changelog" help:"What to print: ${enum}."`
 	Write       map[string]string `help:"Also write FORMAT=FILE; may be given more than once." placeholder:"FORMAT=FILE"`
+	Reports     string            `env:"REVIEW_REPORTS" help:"Also write review.md, review.html, review.json and review.sarif into this folder." placeholder:"FOLDER"`
+	Outputs     string            `help:"Append verdict=passed, failed or unknown, and report=FOLDER, to this file: $GITHUB_OUTPUT of a workflow step." placeholder:"FILE"`
 	NoConsumers bool              `help:"Do not look for Go code that uses what changed."`
 	Usage       []string          `type:"existingfile" help:"A snapshot of what callers send, from the admin port's /usage; may be given more than once." placeholder:"FILE"`
 	NoCache     bool              `help:"Keep nothing of what was found out about commits."`
@@ -108,7 +112,10 @@ func run(ctx context.Context, args []string, out, notes io.Writer) int {
 		return exited
 	}
 	if err == nil {
-		if s.Dir, err = root(s.Dir); err == nil {
+		if parsed.Command() != "comment" { // which needs no contract
+			s.Dir, err = root(s.Dir)
+		}
+		if err == nil {
 			err = parsed.Run()
 		}
 	}
@@ -145,6 +152,10 @@ func root(dir string) (string, error) {
 
 func (a against) review(ctx context.Context, dir string, o review.Options) (*review.Report, error) {
 	buf, err := review.FindBuf(ctx, dir)
+	if err != nil && a.BufFrom != "" {
+		buf, err = review.FindBuf(ctx, a.BufFrom)
+		buf.Dir = dir
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -165,7 +176,7 @@ func (c *check) Run(ctx context.Context, s *settings, out io.Writer) error {
 		cache = filepath.Join(at, "concordat-review")
 	}
 	result, err := c.review(ctx, s.Dir, review.Options{Consumers: !c.NoConsumers, Usage: c.Usage, Cache: cache})
-	if err != nil {
+	if err := errors.Join(err, c.handOn(result, err)); err != nil {
 		return err
 	}
 	format := c.Format
@@ -179,11 +190,7 @@ func (c *check) Run(ctx context.Context, s *settings, out io.Writer) error {
 		return err
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.Write)) {
-		var text bytes.Buffer
-		if err := formats[name](&text, result); err != nil {
-			return err
-		}
-		if err := os.WriteFile(c.Write[name], text.Bytes(), 0o644); err != nil {
+		if err := write(c.Write[name], formats[name], result); err != nil {
 			return fmt.Errorf("--write: %w", err)
 		}
 	}

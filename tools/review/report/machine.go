@@ -33,7 +33,7 @@ func Annotations(w io.Writer, r *review.Report) error {
 		if f.Fails() {
 			text += "\n" + f.WayOut + "\n" + approve(f)
 		}
-		if _, err := fmt.Fprintf(w, "::%s file=%s,line=%d,title=%s::%s\n", kind, property(f.Path), max(f.Line, 1), property(f.Rule), data(text)); err != nil {
+		if _, err := fmt.Fprintf(w, "::%s file=%s,line=%d,title=%s::%s\n", kind, property(r.Prefix+f.Path), max(f.Line, 1), property(f.Rule), data(text)); err != nil {
 			return err
 		}
 	}
@@ -45,7 +45,7 @@ func Annotations(w io.Writer, r *review.Report) error {
 		if !a.Fails() {
 			kind = "warning"
 		}
-		if _, err := fmt.Fprintf(w, "::%s file=%s,line=1,title=approval::%s\n", kind, property(a.File), data(string(a.State)+": "+a.What)); err != nil {
+		if _, err := fmt.Fprintf(w, "::%s file=%s,line=1,title=approval::%s\n", kind, property(r.Prefix+a.File), data(string(a.State)+": "+a.What)); err != nil {
 			return err
 		}
 	}
@@ -100,7 +100,7 @@ func SARIF(w io.Writer, r *review.Report) error {
 	}
 	at := func(path string, line, column int) location {
 		var l location
-		l.PhysicalLocation.ArtifactLocation.URI, l.PhysicalLocation.ArtifactLocation.URIBaseID = reference(path), "%SRCROOT%"
+		l.PhysicalLocation.ArtifactLocation.URI, l.PhysicalLocation.ArtifactLocation.URIBaseID = reference(r.Prefix+path), "%SRCROOT%"
 		l.PhysicalLocation.Region = region{max(line, 1), column}
 		return l
 	}
@@ -156,7 +156,7 @@ func SARIF(w io.Writer, r *review.Report) error {
 		"version": "2.1.0",
 		"runs": []any{map[string]any{
 			"tool":               map[string]any{"driver": map[string]any{"name": "concordat-review", "informationUri": "https://github.com/concordat-dev/concordat", "rules": listed}},
-			"originalUriBaseIds": map[string]any{"%SRCROOT%": map[string]any{"description": text{"the root of the buf workspace"}}},
+			"originalUriBaseIds": map[string]any{"%SRCROOT%": map[string]any{"description": text{"the root of the repository"}}},
 			"columnKind":         "unicodeCodePoints",
 			"results":            results,
 		}},

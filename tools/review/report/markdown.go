@@ -57,6 +57,18 @@ func Markdown(w io.Writer, r *review.Report) error {
 	return err
 }
 
+// NoVerdict writes the comment of a run that reached no verdict, so that the one of an earlier run does not stand as if it
+// were about this commit.
+func NoVerdict(w io.Writer, problem string) error {
+	const most = 8_000
+	if len(problem) > most {
+		problem = strings.ToValidUTF8(problem[:most], "") + " …"
+	}
+	_, err := fmt.Fprintf(w, "%s\n### ⚠️ Schema review: no verdict\n\nWhether the contract is kept could not be told, so the check is red.\n\n```\n%s\n```\n",
+		Marker, fenced(strings.TrimSpace(problem)))
+	return err
+}
+
 func markdownHead(r *review.Report) string {
 	var b strings.Builder
 	fmt.Fprintln(&b, Marker)
