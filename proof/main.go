@@ -20,6 +20,7 @@ import (
 	"github.com/concordat-dev/concordat/proof/internal/faults"
 	"github.com/concordat-dev/concordat/proof/internal/figure"
 	"github.com/concordat-dev/concordat/proof/internal/payments"
+	"github.com/concordat-dev/concordat/proof/internal/review"
 	"github.com/concordat-dev/concordat/proof/internal/rpc"
 	"github.com/concordat-dev/concordat/proof/internal/skew"
 	"github.com/concordat-dev/concordat/proof/internal/start"
@@ -30,7 +31,7 @@ import (
 var goalsText []byte
 
 type options struct {
-	Area     string `arg:"" enum:"${areas}" help:"What to measure: rpc (the request path beside stock grpc-go), faults (gRPC and HTTP/2 as others understand them; kills, full disks, power cuts), start (from exec to healthy), users (the users service on both stores; needs PostgreSQL), payments (charges beside pgbench; needs PostgreSQL), skew (this version beside an older one)."`
+	Area     string `arg:"" enum:"${areas}" help:"What to measure: rpc (the request path beside stock grpc-go), faults (gRPC and HTTP/2 as others understand them; kills, full disks, power cuts), start (from exec to healthy), users (the users service on both stores; needs PostgreSQL), payments (charges beside pgbench; needs PostgreSQL), skew (this version beside an older one), review (how long the schema review takes, and what it finds)."`
 	JSON     bool   `name:"json" help:"Print one JSON object a line instead of a table."`
 	Quick    bool   `help:"Fewer rounds or cases: to see that it works, not to quote."`
 	Service  string `help:"faults: break this service alone." enum:"users,payments," default:""`
@@ -45,7 +46,9 @@ type options struct {
 }
 
 // areas are the first parts of the names of the figures.
-func areas() []string { return []string{"rpc", "faults", "start", "users", "payments", "skew"} }
+func areas() []string {
+	return []string{"rpc", "faults", "start", "users", "payments", "skew", "review"}
+}
 
 func main() {
 	if variant := os.Getenv(rpc.Variable); variant != "" {
@@ -118,12 +121,12 @@ func measure(ctx context.Context, opts options, detail io.Writer) ([]figure.Figu
 		return append(understood, survived...), err
 	case "users":
 		return users.Measure(ctx, users.Options{Root: opts.Root, Quick: opts.Quick, Profile: opts.Profile, Detail: detail})
-	}
-	if opts.Area == "skew" {
+	case "skew":
 		return skew.Measure(ctx, skew.Options{Root: opts.Root, Baseline: opts.Baseline, Detail: detail})
-	}
-	if opts.Area == "payments" {
+	case "payments":
 		return payments.Measure(ctx, payments.Options{Root: opts.Root, Quick: opts.Quick, Detail: detail})
+	case "review":
+		return review.Measure(ctx, review.Options{Root: opts.Root, Quick: opts.Quick, Detail: detail})
 	}
 	runs := 7
 	if opts.Quick {

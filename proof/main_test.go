@@ -119,6 +119,19 @@ func TestTheUsersServiceIsMeasured(t *testing.T) {
 	}
 }
 
+func TestTheSchemaReviewIsMeasured(t *testing.T) {
+	// Quickly, the self-test tries two rules and no harmless edit.
+	detail, err := printed(t, "review", "review.selftest_harmless", "review.selftest_false")
+	if err != nil {
+		t.Fatalf("%v\n%s", err, detail)
+	}
+	for _, part := range []string{"ours, with consumers, a new base", "large, with consumers", "self-test: caught"} {
+		if !strings.Contains(detail, part) {
+			t.Errorf("what stands behind the figures does not speak of %q:\n%s", part, detail)
+		}
+	}
+}
+
 // Which cases pass is for the tests of the package conformance to say, and what is left after a fault for those of the package
 // faults: here, that the cases are measured.
 func TestTheCasesOfOthersAreMeasured(t *testing.T) {

@@ -51,35 +51,46 @@ func FindBuf(ctx context.Context, dir string) (Buf, error) {
 	return Buf{Program: program, Dir: dir, kept: new(sync.Map)}, nil
 }
 
-// Build compiles any input of buf: a folder, `.git#ref=<commit>`, an image.
-func (b Buf) Build(ctx context.Context, input string) (*schema.Image, error) {
-	if fixed.MatchString(input) {
-		return remember(b.kept, "image "+b.Dir+" "+input, func() (*schema.Image, error) { return b.build(ctx, input) })
+// imageOf compiles the contract of a commit, which lies in a folder. An empty commit means an input that is none.
+func (b Buf) imageOf(ctx context.Context, commit, input string) (*schema.Image, error) {
+	if commit == "" {
+		return b.Build(ctx, input)
 	}
-	return b.build(ctx, input)
+	return remember(b.kept, "image "+b.Dir+" "+commit, func() (*schema.Image, error) { return b.Build(ctx, input) })
 }
 
-// fixed matches inputs that name a commit by its full id.
-var fixed = regexp.MustCompile(`#ref=[0-9a-f]{40}([0-9a-f]{24})?(,|$)`)
+// A memory is what was made for one key.
+type memory[V any] struct {
+	mu    sync.Mutex
+	made  bool
+	value V
+}
 
-// remember returns what was made for a key before, or makes it.
+// remember returns what was made for a key before, or makes it; who asks meanwhile waits. What failed is not kept. A key
+// is for values of one type.
 func remember[V any](kept *sync.Map, key string, make func() (V, error)) (V, error) {
 	if kept == nil {
 		return make()
 	}
-	if found, ok := kept.Load(key); ok {
-		if value, ok := found.(V); ok {
-			return value, nil
-		}
+	found, _ := kept.LoadOrStore(key, new(memory[V]))
+	m, ok := found.(*memory[V])
+	if !ok {
+		return make()
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.made {
+		return m.value, nil
 	}
 	value, err := make()
 	if err == nil {
-		kept.Store(key, value)
+		m.made, m.value = true, value
 	}
 	return value, err
 }
 
-func (b Buf) build(ctx context.Context, input string) (*schema.Image, error) {
+// Build compiles any input of buf: a folder, `.git#ref=<commit>`, an image.
+func (b Buf) Build(ctx context.Context, input string) (*schema.Image, error) {
 	out, err := os.CreateTemp("", "image-*.binpb")
 	if err != nil {
 		return nil, err

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -117,11 +116,11 @@ func (r *run) built(ctx context.Context, b *Baseline) (*consumers.Index, error) 
 			}
 		}
 	}
-	tree, err := checkout(ctx, r.Dir, b.Commit)
+	tree, remove, err := checkout(ctx, r.Dir, b.Commit, everything)
 	if err != nil {
 		return nil, err
 	}
-	defer os.RemoveAll(tree)
+	defer remove()
 	index, err := consumers.Find(ctx, tree, b.before)
 	if err != nil {
 		return nil, err
@@ -155,28 +154,6 @@ func keep(path string, index *consumers.Index) error {
 		return err
 	}
 	return os.Rename(half.Name(), path)
-}
-
-// checkout writes the tree of a commit, as far as it lies in dir, to a new folder.
-func checkout(ctx context.Context, dir, commit string) (string, error) {
-	to, err := os.MkdirTemp("", "review-")
-	if err != nil {
-		return "", err
-	}
-	archive := exec.CommandContext(ctx, "git", "archive", "--format=tar", commit)
-	archive.Dir = dir
-	unpack := exec.CommandContext(ctx, "tar", "-x", "-f", "-", "-C", to)
-	unpack.Stdin, err = archive.StdoutPipe()
-	if err == nil {
-		err = archive.Start()
-	}
-	if err == nil {
-		err = errors.Join(unpack.Run(), archive.Wait())
-	}
-	if err != nil {
-		return "", errors.Join(fmt.Errorf("check out %s: %w", commit, err), os.RemoveAll(to))
-	}
-	return to, nil
 }
 
 // concerned says whom a finding concerns.

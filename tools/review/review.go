@@ -6,6 +6,7 @@
 package review
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -60,11 +61,23 @@ type Baseline struct {
 	// wrote, long after the last of them has gone.
 	Events bool `json:"events_only,omitempty"`
 
-	input   string
+	input   string // of buf: what was asked for, or the folder into which the commit was checked out
 	before  *schema.Image
 	changes []schema.Change
 	uses    *consumers.Index
 	buf     []bufFinding
+}
+
+// key is the same for two baselines that are the same.
+func (b *Baseline) key() string { return cmp.Or(b.Commit, b.Name) }
+
+// named lets an error about a commit speak of the commit, and not of the folder that it was looked at in.
+func (b *Baseline) named(err error) error {
+	if err == nil || b.Commit == "" {
+		return err
+	}
+	text := strings.ReplaceAll(err.Error(), b.input+string(filepath.Separator), "")
+	return errors.New(strings.ReplaceAll(text, b.input, fmt.Sprintf("the baseline %s (%s)", b.Name, b.Commit)))
 }
 
 // A Finding is a finding of a rule, with who is concerned and whether it was approved.
@@ -182,26 +195,14 @@ func findBaselines(ctx context.Context, o Options) ([]*Baseline, error) {
 		}
 		return list, nil
 	}
-	prefix, err := repo.Output(ctx, o.Dir, "git", "rev-parse", "--show-prefix")
-	if err != nil {
+	if _, err := repo.Output(ctx, o.Dir, "git", "rev-parse", "--git-dir"); err != nil {
 		return nil, fmt.Errorf("%s is not in a git repository: name what to compare with by --against: %w", o.Dir, said(err))
-	}
-	up, err := repo.Output(ctx, o.Dir, "git", "rev-parse", "--show-cdup")
-	if err != nil {
-		return nil, said(err)
-	}
-	input := func(commit string) string {
-		at := up + ".git#ref=" + commit
-		if prefix != "" {
-			at += ",subdir=" + strings.TrimSuffix(prefix, "/")
-		}
-		return at
 	}
 	base, err := baseline.FindBase(ctx, o.Dir, o.BaseRef)
 	if err != nil {
 		return nil, err
 	}
-	list := []*Baseline{{Name: "base", Commit: base.Commit, How: base.How, None: base.Commit == "", input: input(base.Commit)}}
+	list := []*Baseline{{Name: "base", Commit: base.Commit, How: base.How, None: base.Commit == ""}}
 	named, err := baseline.FindBaselines(ctx, o.Dir, o.BaseRef)
 	if errors.Is(err, fs.ErrNotExist) {
 		if base.Commit != "" {
@@ -219,7 +220,7 @@ func findBaselines(ctx context.Context, o Options) ([]*Baseline, error) {
 		if b.Commit == "" {
 			how += " says none"
 		}
-		list = append(list, &Baseline{Name: b.Name, Commit: b.Commit, How: how, None: b.Commit == "", Events: b.Events, input: input(b.Commit)})
+		list = append(list, &Baseline{Name: b.Name, Commit: b.Commit, How: how, None: b.Commit == "", Events: b.Events})
 	}
 	return list, nil
 }
@@ -240,6 +241,21 @@ func head(ctx context.Context, dir string) string {
 func (r *run) compile(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	same := map[string]*Baseline{} // the first baseline of each commit or input
+	for _, b := range r.baselines {
+		if b.None || same[b.key()] != nil {
+			continue
+		}
+		same[b.key()] = b
+		if b.Commit != "" {
+			tree, remove, err := checkout(ctx, r.Dir, b.Commit, compiled)
+			if err != nil {
+				return err
+			}
+			defer remove()
+			b.input = tree
+		}
+	}
 	var group sync.WaitGroup
 	var mu sync.Mutex
 	var problems []error
@@ -254,24 +270,16 @@ func (r *run) compile(ctx context.Context) error {
 	}
 	do(func() (err error) { r.after, err = r.bufTool.Build(ctx, "."); return err })
 	do(func() (err error) { r.configured, err = r.bufTool.Configured(ctx); return err })
-	same := map[string]*Baseline{}
-	for _, b := range r.baselines {
-		if b.None {
-			continue
-		}
-		if same[b.input] != nil {
-			continue
-		}
-		same[b.input] = b
-		do(func() (err error) { b.before, err = r.bufTool.Build(ctx, b.input); return err })
-		do(func() (err error) { b.buf, err = r.bufTool.Breaking(ctx, b.input); return err })
+	for _, b := range same {
+		do(func() (err error) { b.before, err = r.bufTool.imageOf(ctx, b.Commit, b.input); return b.named(err) })
+		do(func() (err error) { b.buf, err = r.bufTool.Breaking(ctx, b.input); return b.named(err) })
 	}
 	group.Wait()
 	if len(problems) > 0 {
 		return problems[0]
 	}
 	for _, b := range r.baselines {
-		if first := same[b.input]; first != nil && first != b {
+		if first := same[b.key()]; first != nil && first != b {
 			b.before, b.buf = first.before, first.buf
 		}
 	}

@@ -161,6 +161,22 @@ func Resident(pid int) (uint64, error) {
 	return resident * uint64(os.Getpagesize()), nil
 }
 
+// ResidentWithChildren returns the resident memory of a process and of all that it has started and that runs, in bytes. What two of
+// them share is counted for each. A process that has ended counts nothing.
+func ResidentWithChildren(pid int) uint64 {
+	total, _ := Resident(pid)
+	tasks, _ := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
+	for _, task := range tasks { // each thread has the children that it has started
+		children, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%s/children", pid, task.Name()))
+		for _, field := range strings.Fields(string(children)) {
+			if child, err := strconv.Atoi(field); err == nil {
+				total += ResidentWithChildren(child)
+			}
+		}
+	}
+	return total
+}
+
 // DieTogether makes the system kill the process when this one dies, however it dies. The thread that starts it must not end.
 func DieTogether(cmd *exec.Cmd) {
 	if cmd.SysProcAttr == nil {

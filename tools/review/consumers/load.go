@@ -147,9 +147,6 @@ func modulePath(file string) string {
 	return filepath.Dir(file)
 }
 
-const mode = packages.NeedName | packages.NeedFiles | packages.NeedCompiledGoFiles | packages.NeedImports | packages.NeedTypes |
-	packages.NeedTypesInfo | packages.NeedSyntax | packages.NeedModule
-
 // load type-checks every package of the modules, those of a workspace together.
 func (x *Index) load(ctx context.Context, dir string, modules []module) []*packages.Package {
 	var work []string
@@ -159,7 +156,7 @@ func (x *Index) load(ctx context.Context, dir string, modules []module) []*packa
 			work = append(work, m.Dir+"/...")
 			continue
 		}
-		found, err := packages.Load(config(ctx, m.Dir, "off"), "./...")
+		found, err := check(config(ctx, m.Dir, "off"), "./...")
 		if err != nil {
 			x.Problems = append(x.Problems, Problem{m.Path, firstLine(err.Error())})
 			continue
@@ -167,7 +164,7 @@ func (x *Index) load(ctx context.Context, dir string, modules []module) []*packa
 		loaded = append(loaded, found...)
 	}
 	if len(work) > 0 {
-		found, err := packages.Load(config(ctx, dir, ""), work...)
+		found, err := check(config(ctx, dir, ""), work...)
 		if err != nil {
 			x.Problems = append(x.Problems, Problem{"go.work", firstLine(err.Error())})
 		}
@@ -182,7 +179,7 @@ func config(ctx context.Context, dir, work string) *packages.Config {
 	if work != "" {
 		env = append(env, "GOWORK="+work)
 	}
-	return &packages.Config{Context: ctx, Mode: mode, Dir: dir, Env: env, Tests: true}
+	return &packages.Config{Context: ctx, Dir: dir, Env: env, Tests: true}
 }
 
 // proxy leaves the module proxy as it is set.

@@ -26,8 +26,8 @@ func HTML(w io.Writer, r *review.Report) error {
 			}
 			return all
 		},
-		"before":  func(f *review.Finding) string { return side(f, true) },
-		"after":   func(f *review.Finding) string { return side(f, false) },
+		"before":  func(f *review.Finding) []line { return marked(side(f, true), side(f, false)) },
+		"after":   func(f *review.Finding) []line { return marked(side(f, false), side(f, true)) },
 		"join":    strings.Join,
 		"change":  change,
 		"verdict": verdict,
@@ -54,6 +54,27 @@ func HTML(w io.Writer, r *review.Report) error {
 		*review.Report
 		Groups []group
 	}{r, groups})
+}
+
+// A line is one line of a side.
+type line struct {
+	Text string
+	// Differs is set where the other side does not have it.
+	Differs bool
+}
+
+// marked splits one side into lines and says which the other does not have.
+func marked(text, other string) []line {
+	there := map[string]bool{}
+	for l := range strings.Lines(other) {
+		there[strings.TrimRight(l, "\n")] = true
+	}
+	var lines []line
+	for l := range strings.Lines(text) {
+		l = strings.TrimRight(l, "\n")
+		lines = append(lines, line{l, !there[l]})
+	}
+	return lines
 }
 
 // side writes one side of what changed: the element and all that was said of it.

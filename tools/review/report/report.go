@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"path"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -115,8 +116,41 @@ func concerned(f *review.Finding) string {
 	case review.Unaffected:
 		return fmt.Sprintf("unaffected: %s here go on as before", count(len(c.Uses), "use"))
 	default:
-		return string(c.Verdict)
+		return string(c.Verdict) + modules(f)
 	}
+}
+
+// modules says in how many places of which modules a finding is felt, the most first. A module is known by the last
+// part of its path.
+func modules(f *review.Finding) string {
+	counts := map[string]int{}
+	for _, u := range slices.Concat(f.Consumers.Uses, f.Consumers.Built) {
+		counts[path.Base(u.Module)] = 0
+	}
+	for module := range counts {
+		// A place that is in both trees is one place.
+		now, built := 0, 0
+		for _, u := range f.Consumers.Uses {
+			if path.Base(u.Module) == module {
+				now++
+			}
+		}
+		for _, u := range f.Consumers.Built {
+			if path.Base(u.Module) == module {
+				built++
+			}
+		}
+		counts[module] = max(now, built)
+	}
+	names := sortedKeys(counts)
+	slices.SortStableFunc(names, func(a, b string) int { return counts[b] - counts[a] })
+	for n, name := range names {
+		names[n] = fmt.Sprintf("%s %d", name, counts[name])
+	}
+	if len(names) == 0 {
+		return ""
+	}
+	return ": " + strings.Join(names, ", ")
 }
 
 // place writes one use.
@@ -166,6 +200,12 @@ func places(f *review.Finding, limit int) (shown []string, more int) {
 		}
 		shown = append(shown, text)
 	}
+	once := map[string]bool{} // a line may use an element more than once
+	shown = slices.DeleteFunc(shown, func(text string) bool {
+		again := once[text]
+		once[text] = true
+		return again
+	})
 	if len(shown) > limit {
 		return shown[:limit], len(shown) - limit
 	}
