@@ -39,6 +39,11 @@ func (m method) changes() bool {
 	return m.Options().(*descriptorpb.MethodOptions).GetIdempotencyLevel() != descriptorpb.MethodOptions_NO_SIDE_EFFECTS
 }
 
+// ends reports whether a call ends the account that it is about.
+func (m method) ends() bool {
+	return slices.Contains([]string{"/users.v1.UserService/DeleteUser", "/users.v1.UserService/EraseUser", "/users.v1.UserService/DisableUser"}, m.path())
+}
+
 func (m method) isFor(a policyv1.Audience) bool { return slices.Contains(m.policy.GetAudience(), a) }
 
 // contract returns every method that the program's descriptors say something of, by path.

@@ -8,7 +8,8 @@ func paymentsControls() []Control {
 	)
 	return []Control{
 		{
-			// As soon as a batch is decided on its callers are answered, and then it is written.
+			// As soon as a batch is decided on its callers are answered, and then it is written, somewhat later: else a kill
+			// would have to come within microseconds.
 			Name: "answers before it commits",
 			Edits: []Edit{
 				{store + "writer.go", `			it.outcome, it.err = work.Do(commands[i])
@@ -22,6 +23,7 @@ func paymentsControls() []Control {
 				close(it.done)
 			}
 		}
+		time.Sleep(20 * time.Millisecond)
 `},
 				{store + "writer.go", `		if err != nil {
 			it.outcome, it.err = payments.Outcome{}, err

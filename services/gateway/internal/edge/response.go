@@ -20,11 +20,13 @@ type countingWriter struct {
 	code  int // 0 until the headers are written
 	http1 bool
 	body  *wireBody
+	// request is net/http's own: what its body is at the end decides how the connection ends.
+	request *http.Request
 }
 
 // newCountingWriter returns the writer of the answer to r, and has it see r's body.
 func newCountingWriter(w http.ResponseWriter, r *http.Request) *countingWriter {
-	c := &countingWriter{ResponseWriter: w, http1: r.ProtoMajor == 1, body: &wireBody{ReadCloser: r.Body}}
+	c := &countingWriter{ResponseWriter: w, http1: r.ProtoMajor == 1, body: &wireBody{ReadCloser: r.Body}, request: r}
 	if r.Body == nil || r.Body == http.NoBody {
 		c.body.ended.Store(true)
 	} else {
@@ -60,9 +62,11 @@ func (w *countingWriter) Flush() {
 	_ = http.NewResponseController(w.ResponseWriter).Flush() // it fails where the caller has left
 }
 
-// linger bounds the time that net/http waits for the rest of a request that is answered.
+// linger bounds the time that net/http waits for the rest of a request that is answered. It gives it its own body back:
+// only by that it knows that some is left, and closes the connection in a way in which the answer still arrives.
 func (w *countingWriter) linger() {
 	if w.http1 && !w.body.hasEnded() {
+		w.request.Body = w.body.ReadCloser
 		_ = http.NewResponseController(w.ResponseWriter).SetReadDeadline(time.Now().Add(lingering)) // else there is no waiting
 	}
 }
