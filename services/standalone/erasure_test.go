@@ -2,6 +2,7 @@ package main_test
 
 import (
 	"bytes"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -10,12 +11,14 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/proto"
 
 	paymentsv1 "github.com/concordat-dev/concordat/gen/go/payments/v1"
 	usersv1 "github.com/concordat-dev/concordat/gen/go/users/v1"
+	"github.com/concordat-dev/concordat/kit/kittest"
 )
 
 // What is written of ada must go, what is written of root must stay; neither is in a file by chance.
@@ -151,6 +154,16 @@ func TestWhatUsersErasesIsErasedInPaymentsAndTheBooksStay(t *testing.T) {
 	if err != nil || !proto.Equal(after, books) {
 		t.Errorf("the trial balance is %v, was %v (%v)", after, books, err)
 	}
+	// Nobody charges who is gone, once auth and then payments have heard of it.
+	for key, end := 0, time.Now().Add(soon); ; key++ {
+		_, err = root.payments.Charge(root.ctx, &paymentsv1.ChargeRequest{
+			OrderId: "order", AmountCents: 1000, Currency: "EUR", IdempotencyKey: fmt.Sprint("late-", key), CustomerId: ada.id,
+		})
+		if err != nil || time.Now().After(end) {
+			break
+		}
+	}
+	kittest.WantFault(t, err, codes.FailedPrecondition, "CUSTOMER_INACTIVE")
 	if code := s.signal(syscall.SIGTERM); code != 0 {
 		t.Errorf("exit code %d", code)
 	}
