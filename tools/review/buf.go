@@ -97,8 +97,8 @@ func (b Buf) Build(ctx context.Context, input string) (*schema.Image, error) {
 	}
 	out.Close()
 	defer os.Remove(out.Name())
-	if _, err := repo.Output(ctx, b.Dir, b.Program, "build", input, "--output", out.Name()); err != nil {
-		return nil, fmt.Errorf("compile %s: %w", input, said(err))
+	if _, err := repo.Output(ctx, b.Dir, b.Program, "build", input, "--output", out.Name(), "--error-format", "json"); err != nil {
+		return nil, fmt.Errorf("compile %s: %w", input, uncompiled(err))
 	}
 	data, err := os.ReadFile(out.Name())
 	if err != nil {
@@ -109,6 +109,23 @@ func (b Buf) Build(ctx context.Context, input string) (*schema.Image, error) {
 		return nil, fmt.Errorf("compile %s: %w", input, err)
 	}
 	return image, nil
+}
+
+// uncompiled tells of the first mistake that `buf build --error-format=json` found, as buf itself would, and of how many
+// there are. One mistake often makes buf find many.
+func uncompiled(err error) error {
+	failed, ok := errors.AsType[*repo.RunError](err)
+	if !ok || failed.Code != foundSomething {
+		return said(err)
+	}
+	mistakes, problem := findings(failed.Stderr)
+	if problem != nil || len(mistakes) == 0 {
+		return said(err)
+	}
+	if more := len(mistakes) - 1; more > 0 {
+		return fmt.Errorf("%w (and %d more: buf build)", mistakes[0], more)
+	}
+	return mistakes[0]
 }
 
 // said reduces the error of a program to what the program said.
@@ -132,6 +149,23 @@ type bufFinding struct {
 	Message string `json:"message"`
 }
 
+// Error is the finding as buf prints it for people.
+func (f bufFinding) Error() string {
+	return fmt.Sprintf("%s:%d:%d: %s", f.Path, f.Line, f.Column, f.Message)
+}
+
+// findings reads what buf printed by --error-format=json.
+func findings(printed string) (found []bufFinding, err error) {
+	for lines := json.NewDecoder(strings.NewReader(printed)); lines.More(); {
+		var f bufFinding
+		if err := lines.Decode(&f); err != nil {
+			return nil, fmt.Errorf("read the findings of buf: %w", err)
+		}
+		found = append(found, f)
+	}
+	return found, nil
+}
+
 // foundSomething is the exit code of a buf check that ran and was not satisfied.
 const foundSomething = 100
 
@@ -149,21 +183,17 @@ func (b Buf) Breaking(ctx context.Context, against string) ([]bufFinding, error)
 	if !ok || failed.Code != foundSomething {
 		return nil, fmt.Errorf("buf breaking: %w", said(err))
 	}
-	var findings []bufFinding
-	for printed := json.NewDecoder(strings.NewReader(out)); printed.More(); {
-		var f bufFinding
-		if err := printed.Decode(&f); err != nil {
-			return nil, fmt.Errorf("read the findings of buf: %w", err)
-		}
-		if f.Rule == "COMPILE" {
-			return nil, fmt.Errorf("%s:%d:%d: %s", f.Path, f.Line, f.Column, f.Message)
-		}
-		findings = append(findings, f)
+	found, problem := findings(out)
+	if problem != nil {
+		return nil, problem
 	}
-	if len(findings) == 0 {
+	if len(found) == 0 {
 		return nil, fmt.Errorf("buf breaking failed without a finding: %w", err)
 	}
-	return findings, nil
+	if at := slices.IndexFunc(found, func(f bufFinding) bool { return f.Rule == "COMPILE" }); at >= 0 {
+		return nil, found[at]
+	}
+	return found, nil
 }
 
 // config returns what buf is to be configured by: buf.yaml with the plugins that `go tool` would start by the paths of

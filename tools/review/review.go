@@ -254,11 +254,13 @@ func (r *run) compile(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	same := map[string]*Baseline{} // the first baseline of each commit or input
+	var firsts []*Baseline
 	for _, b := range r.baselines {
 		if b.None || same[b.key()] != nil {
 			continue
 		}
 		same[b.key()] = b
+		firsts = append(firsts, b)
 		if b.Commit != "" {
 			tree, remove, err := checkout(ctx, r.Dir, b.Commit, compiled)
 			if err != nil {
@@ -269,26 +271,23 @@ func (r *run) compile(ctx context.Context) error {
 		}
 	}
 	var group sync.WaitGroup
-	var mu sync.Mutex
-	var problems []error
+	var problems []*error // in the order in which they are told: the same contract gets the same line each time
 	do := func(what func() error) {
-		group.Go(func() {
-			if err := what(); err != nil {
-				mu.Lock()
-				problems = append(problems, err)
-				mu.Unlock()
-			}
-		})
+		problem := new(error)
+		problems = append(problems, problem)
+		group.Go(func() { *problem = what() })
 	}
 	do(func() (err error) { r.after, err = r.bufTool.Build(ctx, "."); return err })
 	do(func() (err error) { r.configured, err = r.bufTool.Configured(ctx); return err })
-	for _, b := range same {
+	for _, b := range firsts {
 		do(func() (err error) { b.before, err = r.bufTool.imageOf(ctx, b.Commit, b.input); return b.named(err) })
 		do(func() (err error) { b.buf, err = r.bufTool.Breaking(ctx, b.input); return b.named(err) })
 	}
 	group.Wait()
-	if len(problems) > 0 {
-		return problems[0]
+	for _, problem := range problems {
+		if *problem != nil {
+			return *problem
+		}
 	}
 	for _, b := range r.baselines {
 		if first := same[b.key()]; first != nil && first != b {

@@ -65,7 +65,7 @@ func TestTheExitCodeSaysWhetherItPassesFailsOrCannotTell(t *testing.T) {
 	}
 	tr.Write("proto/acme/v1/thing.proto", "what is this")
 	code, out, notes = reviewOf(t, tr, "--no-consumers")
-	if code != 2 || out != "" || !strings.HasPrefix(notes, "review: ") || !strings.Contains(notes, "thing.proto") || strings.Count(notes, "\n") != 1 {
+	if code != 2 || out != "" || !strings.HasPrefix(notes, "review: ") || !strings.Contains(notes, "thing.proto") || strings.Count(notes, "\n") != 1 || !strings.Contains(notes, "more: buf build)") {
 		t.Errorf("a contract that does not compile: %d\n%s%s", code, out, notes)
 	}
 }
