@@ -13,6 +13,7 @@ import (
 	paymentsv1 "github.com/concordat-dev/concordat/gen/go/payments/v1"
 	"github.com/concordat-dev/concordat/kit/clock"
 	"github.com/concordat-dev/concordat/kit/id"
+	"github.com/concordat-dev/concordat/proof/internal/auth"
 )
 
 // Payments is the payments service: charges one by one and by a stream, captures, refunds and releases of them, and transfers between
@@ -24,12 +25,12 @@ func Payments() Service {
 		Volatile: volatile,
 		Verify:   []string{"verify"},
 		Beside: func(ctx context.Context, pki string) ([]string, func() error, error) {
-			auth, err := startAuth(ctx, pki)
+			known, err := auth.Start(ctx, pki, trustDomain)
 			if err != nil {
 				return nil, nil, err
 			}
 			// Nobody is erased here, so nobody serves users.
-			return []string{"--auth", auth.target, "--users", "passthrough:///127.0.0.1:1"}, auth.close, nil
+			return []string{"--auth", known.Target, "--users", "passthrough:///127.0.0.1:1"}, known.Close, nil
 		},
 		New: func(seed uint64, calls Calls) Workload {
 			p := &payments{

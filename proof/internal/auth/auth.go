@@ -1,4 +1,6 @@
-package faults
+// Package auth serves auth.v1 as far as payments needs it, in the process of a harness: everybody is there and active, and nothing
+// happens to anybody.
+package auth
 
 import (
 	"context"
@@ -16,9 +18,11 @@ import (
 	"github.com/concordat-dev/concordat/kit/token"
 )
 
-// auth is auth.v1 as far as payments needs it, behind the request path of our services: everybody is there and active, and nothing
-// happens to anybody.
-type auth struct {
+// Name is the name in its certificate.
+const Name = "auth"
+
+// known is auth.v1 behind the request path of our services.
+type known struct {
 	authv1.UnimplementedAuthServiceServer
 	authv1.UnimplementedKeyServiceServer
 }
@@ -27,17 +31,17 @@ type auth struct {
 const beat = 5 * time.Second
 
 // GetUser implements authv1.AuthServiceServer.
-func (auth) GetUser(_ context.Context, req *authv1.GetUserRequest) (*authv1.GetUserResponse, error) {
+func (known) GetUser(_ context.Context, req *authv1.GetUserRequest) (*authv1.GetUserResponse, error) {
 	return &authv1.GetUserResponse{UserId: req.GetUserId(), Active: true, Role: authv1.Role_ROLE_MEMBER}, nil
 }
 
 // GetJwks implements authv1.KeyServiceServer: nobody here has an access token.
-func (auth) GetJwks(context.Context, *authv1.GetJwksRequest) (*authv1.GetJwksResponse, error) {
+func (known) GetJwks(context.Context, *authv1.GetJwksRequest) (*authv1.GetJwksResponse, error) {
 	return &authv1.GetJwksResponse{}, nil
 }
 
 // WatchUserEvents implements authv1.AuthServiceServer.
-func (auth) WatchUserEvents(_ *authv1.WatchUserEventsRequest, stream grpc.ServerStreamingServer[authv1.WatchUserEventsResponse]) error {
+func (known) WatchUserEvents(_ *authv1.WatchUserEventsRequest, stream grpc.ServerStreamingServer[authv1.WatchUserEventsResponse]) error {
 	for {
 		if err := stream.Send(&authv1.WatchUserEventsResponse{ResumeToken: "quiet"}); err != nil {
 			return err
@@ -50,43 +54,45 @@ func (auth) WatchUserEvents(_ *authv1.WatchUserEventsRequest, stream grpc.Server
 	}
 }
 
-// running is a service that runs in this process.
-type running struct {
-	target string // where it is
-	end    context.CancelFunc
-	ended  chan error
+// Server serves auth.v1 until it is closed.
+type Server struct {
+	// Target is where it is, as the setting of payments says it.
+	Target string
+
+	end   context.CancelFunc
+	ended chan error
 }
 
-// startAuth serves auth.v1 with a certificate of the PKI in that directory.
-func startAuth(ctx context.Context, pki string) (*running, error) {
+// Start serves auth.v1 with a certificate of the development PKI in that directory. The caller ends it with Close.
+func Start(ctx context.Context, pki, trustDomain string) (*Server, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	host, err := kit.NewHost(ctx, kit.HostConfig{
-		Name: "auth", Listen: "127.0.0.1:0", Common: kit.Common{PKI: pki, TrustDomain: trustDomain, DrainTimeout: 100 * time.Millisecond},
+		Name: Name, Listen: "127.0.0.1:0", Common: kit.Common{PKI: pki, TrustDomain: trustDomain, DrainTimeout: 100 * time.Millisecond},
 		Deps: kit.Deps{Clock: clock.System(), Random: rand.Reader, Log: slog.New(slog.DiscardHandler), Out: io.Discard},
 	}, func(h *kit.Host) error {
 		nobody := func(context.Context) ([]token.Key, error) { return nil, nil }
 		return h.Serves(h.Verifier(nobody), nil, func(r grpc.ServiceRegistrar) {
-			authv1.RegisterAuthServiceServer(r, auth{})
-			authv1.RegisterKeyServiceServer(r, auth{})
+			authv1.RegisterAuthServiceServer(r, known{})
+			authv1.RegisterKeyServiceServer(r, known{})
 		})
 	})
 	if err != nil {
 		cancel()
 		return nil, err
 	}
-	r := &running{target: "passthrough:///" + host.Addr().String(), end: cancel, ended: make(chan error, 1)}
-	go func() { r.ended <- host.Run(ctx) }()
+	s := &Server{Target: "passthrough:///" + host.Addr().String(), end: cancel, ended: make(chan error, 1)}
+	go func() { s.ended <- host.Run(ctx) }()
 	select {
 	case <-host.Ready():
-		return r, nil
-	case err := <-r.ended:
+		return s, nil
+	case err := <-s.ended:
 		cancel()
 		return nil, errors.Join(errors.New("auth ended before it was ready"), err)
 	}
 }
 
-// close ends it.
-func (r *running) close() error {
-	r.end()
-	return <-r.ended
+// Close ends it.
+func (s *Server) Close() error {
+	s.end()
+	return <-s.ended
 }
