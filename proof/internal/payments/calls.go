@@ -87,6 +87,8 @@ func (r *run) calls(ctx context.Context) (figures []figure.Figure, err error) {
 		rows = append(rows, append([]string{w.name, median("%.0f", w.perSecond), median("%.1f ms", w.p99)}, w.cost.Each(w.charges)...))
 	}
 	r.out.Table(fmt.Sprintf("charges of the program on PostgreSQL, over mutual TLS, medians of %d rounds", r.rounds), rows)
+	r.out.Line("  Charge against pgbench, round by round: %s; ProcessCharges against Charge: %s",
+		perRoundText(unary.perSecond, tpcb), perRoundText(stream.perSecond, unary.perSecond))
 	if err := s.Stop(); err != nil {
 		return nil, err
 	}

@@ -3,9 +3,11 @@ package payments
 import (
 	"context"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/concordat-dev/concordat/proof/internal/figure"
@@ -16,7 +18,7 @@ import (
 // fillers are the benchmarks that fill tables: the same charges, more of them in a transaction.
 const fillers = "/callers=4096/merchants=1000/stores=1/batch=4096"
 
-// The databases of one engine.
+// books are a database of one engine with payments in it.
 type books struct {
 	data service.Data
 	db   *postgres.Database // nil on SQLite
@@ -72,12 +74,23 @@ func (r *run) grown(ctx context.Context, engine string) (few, many rates, err er
 			*t.rates = append(*t.rates, turn)
 		}
 	}
-	row := func(name string, count int, l rates) []string {
-		return []string{name, fmt.Sprint(count), median("%.0f", l.perSecond()), median("%.1f", l.p99()), median("%.0f", l.resident())}
+	rows := [][]string{{"", "payments", "per second", "p99 ms", "MiB resident", "MiB on the disk at the end"}}
+	for _, t := range []struct {
+		name  string
+		count int
+		books *books
+		rates rates
+	}{{"few", r.small, small, few}, {"many", r.large, large, many}} {
+		size, err := t.books.size(ctx)
+		if err != nil {
+			return nil, nil, err
+		}
+		rows = append(rows, []string{
+			t.name, fmt.Sprint(t.count), median("%.0f", t.rates.perSecond()), median("%.1f", t.rates.p99()), median("%.0f", t.rates.resident()), fmt.Sprint(size >> 20),
+		})
 	}
-	r.out.Table(fmt.Sprintf("%s: charges of 256 callers, medians of %d rounds of %d charges", engine, r.rounds, r.turn), [][]string{
-		{"", "payments", "per second", "p99 ms", "MiB resident"}, row("few", r.small, few), row("many", r.large, many),
-	})
+	r.out.Table(fmt.Sprintf("%s: charges of 256 callers, medians of %d rounds of %d charges", engine, r.rounds, r.turn), rows)
+	r.out.Line("  many against few, round by round: %s", perRoundText(many.perSecond(), few.perSecond()))
 	began := time.Now()
 	for _, b := range []*books{small, large} {
 		transfers, err := r.verify(ctx, b.data)
@@ -116,6 +129,27 @@ func (r *run) filled(ctx context.Context, engine, name string, count int) (*book
 		return b, took, nil
 	}
 	return b, took, b.db.Vacuum(ctx)
+}
+
+// size returns how many bytes are on the disk.
+func (b *books) size(ctx context.Context) (total int64, err error) {
+	if b.db != nil {
+		text, err := b.db.Query(ctx, "SELECT pg_database_size(current_database())")
+		if err != nil {
+			return 0, err
+		}
+		return strconv.ParseInt(text, 10, 64)
+	}
+	return total, filepath.WalkDir(b.data.Dir, func(_ string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := entry.Info()
+		if err == nil && !entry.IsDir() {
+			total += info.Size()
+		}
+		return err
+	})
 }
 
 func (b *books) remove(ctx context.Context) error {

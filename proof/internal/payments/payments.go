@@ -169,12 +169,17 @@ func (r *run) pgbench(ctx context.Context, clients int) (float64, error) {
 }
 
 // perRound returns a ratio within each round: the rounds of one turn met the same machine.
-func perRound(name string, a, b []float64) figure.Figure {
+func perRound(name string, a, b []float64) figure.Figure { return figure.Median(name, ratios(a, b)) }
+
+// perRoundText returns the ratios of all rounds, as a text.
+func perRoundText(a, b []float64) string { return fmt.Sprintf("%.2f", ratios(a, b)) }
+
+func ratios(a, b []float64) []float64 {
 	values := make([]float64, len(a))
 	for i := range values {
 		values[i] = a[i] / b[i]
 	}
-	return figure.Median(name, values)
+	return values
 }
 
 // median returns the median of values, as a cell.
