@@ -16,13 +16,11 @@ import (
 	"github.com/concordat-dev/concordat/proof/internal/service"
 )
 
-// How the service is loaded: unary calls on so many connections, and as many charges under way by streams, one on each of a few
-// connections.
+// How the service is loaded: unary calls on so many connections, and charges under way on streams, one on each of a few connections.
 const (
 	callers     = 256
 	connections = 16
-	streams     = 4
-	window      = callers / streams
+	window      = 64 // of each stream: so many the service takes on before it answers
 	callTime    = 5 * time.Second
 	streamTime  = time.Hour
 	// customers are known to the service before anything is measured, as on a service that has run for a while.
@@ -56,11 +54,15 @@ func (r *run) calls(ctx context.Context) (figures []figure.Figure, err error) {
 		load: func(conns []*load.Conn, during time.Duration) (*load.Result, error) {
 			return load.Closed(conns, b.request(), callers, during)
 		}}
-	stream := &way{name: fmt.Sprintf("ProcessCharges, %d under way on each of %d streams", window, streams), connections: streams,
-		load: func(conns []*load.Conn, during time.Duration) (*load.Result, error) {
-			return load.Pipelined(conns, b.dialog(), window, during)
-		}}
-	for b.next.Load() < 2*customers { // all customers, and some more for those who wait in a queue
+	pipelined := func(streams int) *way {
+		return &way{name: fmt.Sprintf("ProcessCharges, %d under way on each of %d streams", window, streams), connections: streams,
+			load: func(conns []*load.Conn, during time.Duration) (*load.Result, error) {
+				return load.Pipelined(conns, b.dialog(), window, during)
+			}}
+	}
+	stream := pipelined(callers / window)
+	ways := []*way{unary, stream, pipelined(2 * callers / window)} // the last one is no figure: it has more under way
+	for b.next.Load() < 2*customers {                              // all customers, and some more for those who wait in a queue
 		if _, err := r.loaded(ctx, s, unary, 0); err != nil {
 			return nil, err
 		}
@@ -73,8 +75,9 @@ func (r *run) calls(ctx context.Context) (figures []figure.Figure, err error) {
 				tpcb = append(tpcb, tps)
 				return err
 			},
-			func() error { return r.take(ctx, s, unary, b) },
-			func() error { return r.take(ctx, s, stream, b) },
+		}
+		for _, w := range ways {
+			turns = append(turns, func() error { return r.take(ctx, s, w, b) })
 		}
 		for i := range turns { // another one is first in each round
 			if err := turns[(i+round)%len(turns)](); err != nil {
@@ -83,7 +86,7 @@ func (r *run) calls(ctx context.Context) (figures []figure.Figure, err error) {
 		}
 	}
 	rows := [][]string{append([]string{"", "per second", "p99"}, service.CostHeads(r.server)...), {fmt.Sprintf("pgbench, %d clients", r.clients), median("%.0f", tpcb)}}
-	for _, w := range []*way{unary, stream} {
+	for _, w := range ways {
 		rows = append(rows, append([]string{w.name, median("%.0f", w.perSecond), median("%.1f ms", w.p99)}, w.cost.Each(w.charges)...))
 	}
 	r.out.Table(fmt.Sprintf("charges of the program on PostgreSQL, over mutual TLS, medians of %d rounds", r.rounds), rows)
