@@ -61,8 +61,10 @@ func (r *run) calls(ctx context.Context) (figures []figure.Figure, err error) {
 			}}
 	}
 	stream := pipelined(callers / window)
-	ways := []*way{unary, stream, pipelined(2 * callers / window)} // the last one is no figure: it has more under way
-	for b.next.Load() < 2*customers {                              // all customers, and some more for those who wait in a queue
+	// The last one is no figure: it has more under way.
+	ways := []*way{unary, stream, pipelined(2 * callers / window)}
+	// All customers, and some more for those whose charge is under way.
+	for b.next.Load() < 2*customers {
 		if _, err := r.loaded(ctx, s, unary, 0); err != nil {
 			return nil, err
 		}
