@@ -36,10 +36,11 @@ type Options struct {
 // plan is how much of each is measured.
 type plan struct {
 	rounds       int
-	segments     int // of the write-ahead log, made before the first round
-	scale        int // of pgbench, in 100,000 accounts
-	bench        int // seconds of each turn of pgbench
-	share        int // of the charges of a turn of the store, one in so many
+	segments     int   // of the write-ahead log, made before the first round
+	scale        int   // of pgbench, in 100,000 accounts
+	benches      []int // with how many clients it is tried
+	bench        int   // seconds of each turn of pgbench
+	share        int   // of the charges of a turn of the store, one in so many
 	warm, during time.Duration
 	small, large int // payments
 	turn         int // charges on each of those tables
@@ -47,12 +48,12 @@ type plan struct {
 
 func (o Options) plan() plan {
 	p := plan{
-		rounds: 5, segments: 160, scale: 20, bench: 5, share: 1, warm: 500 * time.Millisecond, during: 4 * time.Second,
+		rounds: 5, segments: 160, scale: 20, benches: []int{8, 16, 32, 64}, bench: 5, share: 1, warm: 500 * time.Millisecond, during: 4 * time.Second,
 		small: 10_000, large: 1_000_000, turn: 40_000,
 	}
 	if o.Quick {
 		p = plan{
-			rounds: 1, segments: 4, scale: 2, bench: 1, share: 20, warm: 100 * time.Millisecond, during: 500 * time.Millisecond,
+			rounds: 1, segments: 4, scale: 2, benches: []int{8}, bench: 1, share: 20, warm: 100 * time.Millisecond, during: 500 * time.Millisecond,
 			small: 1_000, large: 10_000, turn: 2_000,
 		}
 	}
@@ -149,7 +150,7 @@ func (r *run) prepare(ctx context.Context) (err error) {
 		return err
 	}
 	best := 0.0
-	for _, n := range []int{8, 16, 32, 64} {
+	for _, n := range r.benches {
 		tps, err := r.pgbench(ctx, n)
 		if err != nil {
 			return err
