@@ -25,19 +25,20 @@ func paymentsControls() []Control {
 		}
 		time.Sleep(20 * time.Millisecond)
 `},
-				{store + "writer.go", `		if err != nil {
+				{store + "writer.go", `				close(it.done)
+`, `				select {
+				case <-it.done:
+				default:
+					close(it.done)
+				}
+`},
+				{store + "writer.go", `			it.outcome, it.err = payments.Outcome{}, err
+`, `			select {
+			case <-it.done:
+				continue
+			default:
+			}
 			it.outcome, it.err = payments.Outcome{}, err
-		}
-		close(it.done)
-`, `		select {
-		case <-it.done:
-			continue
-		default:
-		}
-		if err != nil {
-			it.outcome, it.err = payments.Outcome{}, err
-		}
-		close(it.done)
 `},
 			},
 			Seen: func(a Audit) int { return a.Lost },
@@ -54,7 +55,7 @@ func paymentsControls() []Control {
 		},
 		{
 			Name:   "writes a balance that is not the sum of its entries",
-			Edits:  []Edit{{store + "write.go", `[]any{a.Number, a.Balance, a.Held}`, `[]any{a.Number, a.Balance + 1, a.Held}`}},
+			Edits:  []Edit{{store + "write.go", `e.Held, e.BalanceAfter, e.HeldAfter)`, `e.Held, e.BalanceAfter+1, e.HeldAfter)`}},
 			Seen:   func(a Audit) int { return len(a.Wrong) },
 			Faults: []string{killedOnSQLite},
 		},
