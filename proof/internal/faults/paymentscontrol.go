@@ -25,12 +25,16 @@ func paymentsControls() []Control {
 		}
 		time.Sleep(20 * time.Millisecond)
 `},
-				{store + "writer.go", `				close(it.done)
-`, `				select {
+				{store + "writer.go", `			for _, it := range batch {
+				close(it.done)
+			}
+`, `			for _, it := range batch {
+				select {
 				case <-it.done:
 				default:
 					close(it.done)
 				}
+			}
 `},
 				{store + "writer.go", `			it.outcome, it.err = payments.Outcome{}, err
 `, `			select {
