@@ -2,6 +2,7 @@ package schema
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -126,6 +127,9 @@ func scalar(field protoreflect.FieldDescriptor, value protoreflect.Value) string
 	}
 }
 
+// longest is how many seconds fit into a time.Duration; protobuf knows durations of ten thousand years.
+const longest = int64(math.MaxInt64/time.Second) - 1
+
 // wellKnown writes a duration as Go does and a time by RFC 3339.
 func wellKnown(message protoreflect.Message) (string, bool) {
 	get := func(name protoreflect.Name) int64 {
@@ -133,6 +137,9 @@ func wellKnown(message protoreflect.Message) (string, bool) {
 	}
 	switch message.Descriptor().FullName() {
 	case "google.protobuf.Duration":
+		if seconds := get("seconds"); seconds > longest || seconds < -longest {
+			return fmt.Sprintf("%d.%09d seconds", seconds, get("nanos")), true
+		}
 		return (time.Duration(get("seconds"))*time.Second + time.Duration(get("nanos"))).String(), true
 	case "google.protobuf.Timestamp":
 		return time.Unix(get("seconds"), get("nanos")).UTC().Format(time.RFC3339Nano), true
