@@ -118,7 +118,7 @@ type Report struct {
 	Baselines []*Baseline `json:"baselines"`
 	// Findings are sorted by package, by level and by element.
 	Findings []*Finding `json:"findings"`
-	// Changes are all differences from the first baseline, the harmless ones included.
+	// Changes are all differences from the first baseline, also those that no rule objects to.
 	Changes []Change `json:"changes"`
 	// Released are all differences from the release; nil before the first one.
 	Released []Change `json:"released,omitempty"`

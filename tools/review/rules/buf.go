@@ -304,7 +304,7 @@ func valueRenamed(c *Comparison, change *schema.Change) []hit {
 
 func requiredChanged(_ *Comparison, change *schema.Change) []hit {
 	e := change.Element()
-	if e.Kind != schema.Field || e.Parent == nil {
+	if e.Kind != schema.Field || e.Parent == nil || change.Implied {
 		return nil
 	}
 	const required = "required"

@@ -165,7 +165,7 @@ func valueAdded(c *Comparison, change *schema.Change) []hit {
 
 func zeroChanged(_ *Comparison, change *schema.Change) []hit {
 	e := change.Element()
-	if e.Kind != schema.EnumValue || change.Added() || e.Number != 0 {
+	if e.Kind != schema.EnumValue || change.Added() || change.Implied || e.Number != 0 {
 		return nil
 	}
 	if change.Removed() {
