@@ -4,7 +4,9 @@ import "testing"
 
 // What is included in another finding is excused by that one, as far as that one counts.
 func TestAFindingIsExcusedOnlyByOneThatCountsAgainstTheSameBaselines(t *testing.T) {
-	at := func(baseline string, counted bool, within ...string) sighting { return sighting{baseline, counted, within} }
+	at := func(baseline string, counted bool, within ...string) sighting {
+		return sighting{baseline, counted, within}
+	}
 	for _, row := range []struct {
 		name string
 		s    sightings
