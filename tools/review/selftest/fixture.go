@@ -33,6 +33,9 @@ func fixtures(image *schema.Image) (map[string]string, error) {
 		}
 		text := string(data)
 		if !known["buf/validate/validate.proto"] {
+			if entry.Name() == predefined {
+				continue // there is nothing in it but rules
+			}
 			text = without(text, `buf/validate/validate.proto`, regexp.MustCompile(`(?s)\(buf\.validate\.field\)[\w.]* = (\{.*?\n  +\}|\{[^\n]*?\}|[^,\]\n]+)`))
 		}
 		if !known["google/api/annotations.proto"] {
