@@ -8,8 +8,8 @@ import (
 	"github.com/concordat-dev/concordat/tools/review/rules"
 )
 
-// Unknown never counts as unused: whether a switch without a default meets the new value is a question, and an answer that
-// could not be had fails. Where nobody asked, that is said, and does not fail.
+// Unknown never counts as unused: whether a switch without a default meets the new value is a question, and an answer
+// that could not be had fails. Where nobody asked, that is said, and does not fail.
 func TestANewValueOfAnEnumIsNotHarmlessWhereItsConsumersAreNotKnown(t *testing.T) {
 	tr := acme(t)
 	tr.Write("proto/acme/v1/thing.proto", strings.Replace(coloured, "COLOUR_RED = 1;", "COLOUR_RED = 1;\n  COLOUR_BLUE = 2;", 1))

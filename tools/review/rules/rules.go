@@ -260,8 +260,8 @@ func (c *Comparison) sides(change *schema.Change) []side {
 	return list
 }
 
-// subjects returns what is changed by a change of an element: for an option, as a predefined rule of protovalidate is one,
-// whatever has it set.
+// subjects returns what is changed by a change of an element: for an option, as a predefined rule of protovalidate is
+// one, whatever has it set.
 func subjects(image *schema.Image, e *schema.Element) []*schema.Element {
 	if e.Kind != schema.Extension {
 		return []*schema.Element{e}

@@ -61,7 +61,8 @@ func (c *Change) Attr(name string) (AttrChange, bool) {
 // them as the source has it, what was removed before what stands after it.
 //
 // Fields and enum values are the same where their numbers are, as they are on the wire; everything else where its name
-// is. A field that has its name and another number was removed and added. What stands at the top of a file whose package was renamed is followed to the new package.
+// is. A field that has its name and another number was removed and added. What stands at the top of a file whose package
+// was renamed is followed to the new package.
 func Compare(before, after *Image) []Change {
 	c := comparison{before: before, after: after, taken: map[*Element]bool{}}
 	for _, file := range before.Files {
