@@ -64,9 +64,9 @@ func (s sightings) add(baseline string, f *rules.Finding, hidden string) {
 	s[f.Fingerprint] = append(s[f.Fingerprint], sighting{baseline, hidden == "", f.Within()})
 }
 
-// includer returns the finding with which another one fails and is approved: one that includes it and that counts itself,
-// against every baseline against which the other was found. Empty where against one of them there is none: what stands
-// for nothing excuses nothing.
+// includer returns the finding with which another one fails and is approved: one that includes it and that counts
+// itself, against every baseline against which the other was found. Empty where against one of them there is none:
+// what stands for nothing excuses nothing.
 func (s sightings) includer(fingerprint string) string {
 	first := ""
 	for _, one := range s[fingerprint] {

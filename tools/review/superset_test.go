@@ -63,8 +63,8 @@ var more = map[string][2]string{
 }
 
 // Everything that buf finds is found, and counts: buf is run over the smallest change of each rule, with each of its
-// categories, and each of its findings has one of ours with the same rule and the same element, which fails, or comes with
-// one that does.
+// categories, and each of its findings has one of ours with the same rule and the same element, which fails, or comes
+// with one that does.
 func TestEverythingThatBufFindsIsFound(t *testing.T) {
 	root, err := repo.Root(".")
 	if err != nil {

@@ -140,8 +140,8 @@ func absence(e *schema.Element) (refusing, open []string) {
 // acceptEmpty are the rules of strings that are flags, or named expressions, and that hold for an empty one.
 var acceptEmpty = []string{"uri_ref", "strict", "not_contains", "max_len", "max_bytes", "max_items", "max_pairs", "unique", "finite", "defined_only", "example", "ignore", "required"}
 
-// refusesZero tells whether a rule refuses the zero of its type: tightened where it does, same where it does not, unclear
-// where only running it would tell.
+// refusesZero tells whether a rule refuses the zero of its type: tightened where it does, same where it does not,
+// unclear where only running it would tell.
 func refusesZero(rule, value string) way {
 	kind, name, _ := strings.Cut(rule, ".")
 	refusedIf := func(refused bool) way {

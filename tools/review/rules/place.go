@@ -76,8 +76,8 @@ func handedOn(file *schema.Element) map[string]bool {
 	return names
 }
 
-// declared returns the full names at the top of a file and of the files that it imports publicly. seen are the files that
-// were looked at.
+// declared returns the full names at the top of a file and of the files that it imports publicly. seen are the files
+// that were looked at.
 func declared(file protoreflect.FileDescriptor, seen map[string]bool) []string {
 	if file == nil || seen[file.Path()] {
 		return nil

@@ -129,8 +129,8 @@ type Finding struct {
 // Change returns the change that the finding is about; nil for one that is not about a change of the schema.
 func (f *Finding) Change() *schema.Change { return f.change }
 
-// Within returns the fingerprints of the findings that include this one, the outermost first: that the file is gone, that
-// the message in it is gone. Implied is the first of them.
+// Within returns the fingerprints of the findings that include this one, the outermost first: that the file is gone,
+// that the message in it is gone. Implied is the first of them.
 func (f *Finding) Within() []string { return f.within }
 
 // Fingerprint returns the fingerprint of a finding: of the rule, the element, what changed and the digest of the element
@@ -224,8 +224,8 @@ func (c *Comparison) finding(rule *Rule, change *schema.Change, hit hit) *Findin
 	return f
 }
 
-// anchor returns what shows the place of a change in the new sources: the element, or the nearest thing around it that is
-// still there; nil where nothing is.
+// anchor returns what shows the place of a change in the new sources: the element, or the nearest thing around it
+// that is still there; nil where nothing is.
 func (c *Comparison) anchor(change *schema.Change) *schema.Element {
 	if change.After != nil {
 		return change.After
@@ -241,7 +241,8 @@ func (c *Comparison) anchor(change *schema.Change) *schema.Element {
 // A side is what one image says of a changed element.
 type side struct {
 	reach *schema.Reach
-	// elements are the element itself; of an extension, everything of which something is said with it, where there is such.
+	// elements are the element itself; of an extension, everything of which something is said with it, where there is
+	// such.
 	elements []*schema.Element
 }
 

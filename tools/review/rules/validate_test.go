@@ -198,8 +198,8 @@ func TestAChangedPredefinedRuleIsFoundAndSaysWhoIsConcerned(t *testing.T) {
 	}
 }
 
-// A field that has another number is deleted for the wire; to JSON and Go it is the same one, and everything that changed
-// of it counts.
+// A field that has another number is deleted for the wire; to JSON and Go it is the same one, and everything that
+// changed of it counts.
 func TestARenumberedFieldKeepsItsOtherVerdicts(t *testing.T) {
 	for _, row := range []struct{ old, now, want string }{
 		{"string pw = 5 [debug_redact = true];", "string pw = 8; reserved 5;", "FIELD_NO_DELETE REDACT_REMOVED"},

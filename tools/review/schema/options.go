@@ -23,8 +23,8 @@ type options struct {
 
 // read returns the options of a descriptor as attributes. The name of an attribute is the path of what was set, as a
 // .proto file writes it after `option`: `deprecated`, `(google.api.http).get`, `(buf.validate.field).string.max_len`.
-// A list of scalars is one attribute, its values joined by ", "; of a list of messages each has an index, or its id where
-// it has a field of that name.
+// A list of scalars is one attribute, its values joined by ", "; of a list of messages each has an index, or its id
+// where it has a field of that name.
 func (o *options) read(d protoreflect.Descriptor) ([]Attr, error) {
 	set := d.Options()
 	if set == nil || !set.ProtoReflect().IsValid() {

@@ -68,8 +68,8 @@ func (r *Reach) Requests(e *Element) []string { return r.of(e, r.requests) }
 // Responses returns the methods whose responses carry an element.
 func (r *Reach) Responses(e *Element) []string { return r.of(e, r.responses) }
 
-// Streamed returns the methods that stream responses which carry an element, or of a file anything that stands in it: who
-// reads a stream may be told what was written long ago, by an older version.
+// Streamed returns the methods that stream responses which carry an element, or of a file anything that stands in it:
+// who reads a stream may be told what was written long ago, by an older version.
 func (r *Reach) Streamed(e *Element) []string {
 	if e.Kind != File {
 		return r.of(e, r.streamed)

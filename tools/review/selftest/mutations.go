@@ -35,8 +35,8 @@ func cut(rule, name, file, text string) mutation {
 	return swap(rule, name, file, text, "")
 }
 
-// labels is a field of a request with a rule of protovalidate: where the contract has no such rules, it is not there as it
-// stands here.
+// labels is a field of a request with a rule of protovalidate: where the contract has no such rules, it is not there
+// as it stands here.
 const labels = "map<string, string> labels = 7 [(buf.validate.field).map.max_pairs = 10];"
 
 // beside makes the mutation that adds a field, or a oneof, to a request.

@@ -33,8 +33,8 @@ func tried(t *testing.T, category string, only ...string) (*selftest.Result, str
 	return result, out.String()
 }
 
-// Options of protovalidate, of google.api and of policies are no part of most contracts: the gate is tried with the rest,
-// and what could not be tried is said.
+// Options of protovalidate, of google.api and of policies are no part of most contracts: the gate is tried with the
+// rest, and what could not be tried is said.
 func TestInAContractWithoutOurOptionsTheRestIsTried(t *testing.T) {
 	here := []string{"FIELD_SAME_TYPE", "EXTENSION_NUMBER_CHANGED", "PUBLIC_IMPORT_REMOVED", "REDACT_REMOVED"}
 	notHere := []string{"VALIDATE_REQUIRED_ADDED", "VALIDATE_CEL_CHANGED", "POLICY_REMOVED", "HTTP_BODY_CHANGED"}
