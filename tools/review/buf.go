@@ -262,9 +262,12 @@ func (b Buf) configured(ctx context.Context, config string) (map[string]bool, er
 	return configured, nil
 }
 
+// packageGone is the rule of buf that packages stay.
+const packageGone = "PACKAGE_NO_DELETE"
+
 // equivalents are the rules of buf's other categories by the rule of ours that finds what they find.
 var equivalents = map[string]string{
-	"PACKAGE_NO_DELETE": "FILE_NO_DELETE", "PACKAGE_ENUM_NO_DELETE": "ENUM_NO_DELETE", "PACKAGE_MESSAGE_NO_DELETE": "MESSAGE_NO_DELETE",
+	packageGone: "FILE_NO_DELETE", "PACKAGE_ENUM_NO_DELETE": "ENUM_NO_DELETE", "PACKAGE_MESSAGE_NO_DELETE": "MESSAGE_NO_DELETE",
 	"PACKAGE_SERVICE_NO_DELETE": "SERVICE_NO_DELETE", "PACKAGE_EXTENSION_NO_DELETE": "EXTENSION_NO_DELETE",
 	"FIELD_NO_DELETE_UNLESS_NUMBER_RESERVED": "FIELD_NO_DELETE", "FIELD_NO_DELETE_UNLESS_NAME_RESERVED": "FIELD_NO_DELETE",
 	"ENUM_VALUE_NO_DELETE_UNLESS_NUMBER_RESERVED": "ENUM_VALUE_NO_DELETE", "ENUM_VALUE_NO_DELETE_UNLESS_NAME_RESERVED": "ENUM_VALUE_NO_DELETE",
@@ -285,7 +288,9 @@ var inQuotes = regexp.MustCompile(`"([^"]*)"`)
 
 // likeness says how much a finding of ours looks like one of buf; below zero they are not the same.
 func likeness(ours *rules.Finding, theirs bufFinding) int {
-	if ours.Rule != equivalent(theirs.Rule) {
+	// A package is gone when its files are, or when they are of another one.
+	whole := theirs.Rule == packageGone && ours.Rule == "FILE_SAME_PACKAGE"
+	if ours.Rule != equivalent(theirs.Rule) && !whole {
 		return -1
 	}
 	score := 0
@@ -295,6 +300,12 @@ func likeness(ours *rules.Finding, theirs bufFinding) int {
 		if line > 0 && theirs.Line >= line && theirs.Line <= ours.At.EndLine {
 			score++
 		}
+	}
+	if theirs.Rule == packageGone {
+		if strings.Contains(theirs.Message, fmt.Sprintf("%q", ours.Package)) {
+			return 2
+		}
+		return -1
 	}
 	known := map[string]bool{ours.Element: true, ours.Old: true, ours.New: true}
 	for _, part := range strings.Split(ours.Element, ".") {
@@ -336,6 +347,9 @@ func pair(ours []*rules.Finding, theirs []bufFinding) (paired map[*rules.Finding
 			}
 			if s > score {
 				best, score = n, s
+			}
+			if s > 0 && b.Rule == packageGone {
+				paired[f] = true // all of its files
 			}
 		}
 		if best < 0 {

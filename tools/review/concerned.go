@@ -160,6 +160,9 @@ func keep(path string, index *consumers.Index) error {
 func (r *run) concerned(f *Finding) {
 	change := f.Change()
 	if r.now == nil || change == nil {
+		if f.Rule == rules.EnumValueAdded { // how much it weighs hangs on them: that nobody looked is said
+			f.Consumers = Consumers{Verdict: Unknown, Why: "consumers were not looked for, and a switch over it without a default would break"}
+		}
 		return
 	}
 	var elements []string
@@ -229,7 +232,8 @@ func (r *run) stops(f *Finding, use consumers.Use) bool {
 	return use.Missing || use.Error != "" || gone || r.ungenerated
 }
 
-// newValue says who meets a new value of an enum without a word about it.
+// newValue says who meets a new value of an enum without a word about it. Unknown never counts as unused: what could not
+// be analysed may hold such a switch.
 func (r *run) newValue(f *Finding, enum string) {
 	owners := r.owners()
 	for _, use := range r.now.Of(enum) {
@@ -242,6 +246,7 @@ func (r *run) newValue(f *Finding, enum string) {
 		f.Consumers.Verdict, f.Level = BreaksAtRunTime, rules.Break
 	case len(r.now.Problems) > 0:
 		f.Consumers.Verdict, f.Consumers.Why = Unknown, fmt.Sprintf("%s: %s", r.now.Problems[0].Where, r.now.Problems[0].What)
+		f.Level = rules.Break
 	default:
 		f.Consumers.Verdict = UnusedHere
 	}

@@ -118,7 +118,7 @@ type Report struct {
 	Baselines []*Baseline `json:"baselines"`
 	// Findings are sorted by package, by level and by element.
 	Findings []*Finding `json:"findings"`
-	// Changes are all differences from the first baseline, the harmless ones included.
+	// Changes are all differences from the first baseline, also those that no rule objects to.
 	Changes []Change `json:"changes"`
 	// Released are all differences from the release; nil before the first one.
 	Released []Change `json:"released,omitempty"`
@@ -181,7 +181,8 @@ type run struct {
 	baselines  []*Baseline
 	after      *schema.Image
 	configured map[string]bool
-	now        *consumers.Index // of the working tree
+	categories map[string][]string // the rules of buf by category, where buf.yaml may name one
+	now        *consumers.Index    // of the working tree
 	// ungenerated is set where the Go code was not generated again since the base.
 	ungenerated bool
 	disk        disk
@@ -270,6 +271,7 @@ func (r *run) compile(ctx context.Context) error {
 			b.input = tree
 		}
 	}
+	r.disk = newDisk(r.Dir)
 	var group sync.WaitGroup
 	var problems []*error // in the order in which they are told: the same contract gets the same line each time
 	do := func(what func() error) {
@@ -279,6 +281,9 @@ func (r *run) compile(ctx context.Context) error {
 	}
 	do(func() (err error) { r.after, err = r.bufTool.Build(ctx, "."); return err })
 	do(func() (err error) { r.configured, err = r.bufTool.Configured(ctx); return err })
+	if r.disk.ignoresOnly() {
+		do(func() (err error) { r.categories, err = r.bufTool.categories(ctx); return err })
+	}
 	for _, b := range firsts {
 		do(func() (err error) { b.before, err = r.bufTool.imageOf(ctx, b.Commit, b.input); return b.named(err) })
 		do(func() (err error) { b.buf, err = r.bufTool.Breaking(ctx, b.input); return b.named(err) })
@@ -294,7 +299,6 @@ func (r *run) compile(ctx context.Context) error {
 			b.before, b.buf = first.before, first.buf
 		}
 	}
-	r.disk = newDisk(r.Dir)
 	if !r.Consumers {
 		return nil
 	}
@@ -304,6 +308,7 @@ func (r *run) compile(ctx context.Context) error {
 // judge compares with each baseline and puts the verdicts together.
 func (r *run) judge(ctx context.Context) error {
 	byFingerprint := map[string]*Finding{}
+	seen := sightings{}
 	for _, b := range r.baselines {
 		if b.None {
 			continue
@@ -338,7 +343,11 @@ func (r *run) judge(ctx context.Context) error {
 			if !slices.Contains(known.Baselines, b.Name) {
 				known.Baselines = append(known.Baselines, b.Name)
 			}
-			known.Hidden = r.hidden(known, paired[f])
+			hidden := r.hidden(known, paired[f])
+			if seen[f.Fingerprint] == nil || hidden == "" {
+				known.Hidden = hidden // hidden is what counts against no baseline
+			}
+			seen.add(b.Name, f, hidden)
 		}
 		for n := range b.changes {
 			if !b.changes[n].Commented() {
@@ -357,6 +366,7 @@ func (r *run) judge(ctx context.Context) error {
 		}
 	}
 	for _, f := range r.report.Findings {
+		f.Implied = seen.includer(f.Fingerprint)
 		r.concerned(f)
 	}
 	if err := r.usage(); err != nil {
@@ -367,32 +377,6 @@ func (r *run) judge(ctx context.Context) error {
 	}
 	slices.SortStableFunc(r.report.Findings, compareFindings)
 	return nil
-}
-
-// told keeps the findings about what streams carry, of those that make something written before mean something else.
-func told(found []*rules.Finding, before *schema.Image) []*rules.Finding {
-	reach := before.Reach()
-	return slices.DeleteFunc(found, func(f *rules.Finding) bool {
-		was := f.Change().Before
-		return was == nil || was.Kind == schema.Method || len(reach.Streamed(was)) == 0 ||
-			f.Axes.Wire == rules.Safe && f.Axes.JSON == rules.Safe && f.Axes.Semantics == rules.Safe
-	})
-}
-
-// hidden says why a finding that a rule of buf's name made does not count: the workspace does not ask for the rule, or
-// tells buf to ignore the file. What buf itself reports always counts.
-func (r *run) hidden(f *Finding, buf bool) string {
-	if !f.Buf || buf {
-		return ""
-	}
-	switch {
-	case !r.configured[f.Rule]:
-		return "buf.yaml does not ask for " + f.Rule
-	case r.disk.ignored(f.Path):
-		return "buf.yaml ignores " + f.Path
-	default:
-		return ""
-	}
 }
 
 // levels in the order in which they are reported.

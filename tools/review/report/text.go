@@ -188,7 +188,7 @@ func approve(f *review.Finding) string {
 	return fmt.Sprintf("review approve %s --owner … --reason … --expires …", f.Fingerprint[:8])
 }
 
-// changes lists what differs and breaks nothing.
+// changes lists what differs and no rule finds fault with: what no rule looks at is among it.
 func (p *printer) changes(r *review.Report) {
 	found := map[string]bool{}
 	for _, f := range r.Findings {
@@ -205,7 +205,7 @@ func (p *printer) changes(r *review.Report) {
 		}
 	}
 	if len(lines) > 0 {
-		p.line("\n%s", p.in(bold, "harmless"))
+		p.line("\n%s", p.in(bold, "no rule objects"))
 		for n, line := range lines {
 			if n == 20 {
 				p.line("  and %d more", len(lines)-n)
