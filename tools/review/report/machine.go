@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/url"
+	"path"
 	"slices"
 	"strings"
 
@@ -100,7 +101,7 @@ func SARIF(w io.Writer, r *review.Report) error {
 	}
 	at := func(path string, line, column int) location {
 		var l location
-		l.PhysicalLocation.ArtifactLocation.URI, l.PhysicalLocation.ArtifactLocation.URIBaseID = reference(r.Prefix+path), "%SRCROOT%"
+		l.PhysicalLocation.ArtifactLocation.URI, l.PhysicalLocation.ArtifactLocation.URIBaseID = reference(r.Prefix, path), "%SRCROOT%"
 		l.PhysicalLocation.Region = region{max(line, 1), column}
 		return l
 	}
@@ -167,12 +168,13 @@ func SARIF(w io.Writer, r *review.Report) error {
 	return enc.Encode(document)
 }
 
-// reference writes a path as the relative reference of a URI (RFC 3986); what is about no file is about buf.yaml.
-func reference(path string) string {
-	if path == "" {
-		path = "buf.yaml"
+// reference writes a path from a workspace, which lies in a folder of its repository, as the relative reference of a URI
+// (RFC 3986); what is about no file is about buf.yaml.
+func reference(prefix, file string) string {
+	if file == "" {
+		file = "buf.yaml"
 	}
-	return (&url.URL{Path: path}).String()
+	return (&url.URL{Path: path.Join(prefix, file)}).String()
 }
 
 // Changelog writes what changed since the release, or since the base before the first one, as a section of a change log.

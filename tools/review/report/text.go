@@ -112,13 +112,14 @@ func (p *printer) report(r *review.Report) {
 		}
 	}
 	if r.Analysed != nil {
-		p.line("\nconsumers: %s of %s", count(r.Analysed.Packages, "package"), count(len(r.Analysed.Modules), "module"))
-		for n, problem := range r.Analysed.Problems {
+		looked, not := analysed(r.Analysed)
+		p.line("\nconsumers: %s", looked)
+		for n, what := range not {
 			if n == 5 {
-				p.line("  and %d more that could not be analysed in full", len(r.Analysed.Problems)-n)
+				p.line("  and %d more that could not be analysed in full", len(not)-n)
 				break
 			}
-			p.line("  %s %s", problem.Where, problem.What)
+			p.line("  %s", what)
 		}
 	}
 	if e := r.Evidence; e != nil {
