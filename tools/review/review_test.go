@@ -319,6 +319,20 @@ func TestWithoutAVerdictTheReasonIsOneClearLine(t *testing.T) {
 			tr.Commit("change")
 			return tr.Clone("--depth=1", "--branch=change")
 		}, nil, "fetch-depth: 0"},
+		{"an import that nobody has", func(tr repotest.Tree) repotest.Tree {
+			tr.Write("proto/acme/v1/thing.proto", strings.Replace(thing, "package acme.v1;", "package acme.v1;\n\nimport \"nowhere/x.proto\";", 1))
+			return tr
+		}, nil, `thing.proto:5:1: imported file does not exist: "nowhere/x.proto"`},
+		{"a key that buf.yaml does not have", func(tr repotest.Tree) repotest.Tree {
+			tr.Write("buf.yaml", bufYAML+"colour: red\n")
+			return tr
+		}, nil, "field colour not found"},
+		{"a key that the baselines do not have", func(tr repotest.Tree) repotest.Tree {
+			tr.Write("proto/baselines.yaml", "release: none\ndeplyed: none\n")
+			return tr
+		}, nil, "proto/baselines.yaml: line 2: field deplyed not found"},
+		{"a commit in place of an input", func(tr repotest.Tree) repotest.Tree { return tr }, func(o *review.Options) { o.Against = []string{"HEAD"} }, "say .git#ref=HEAD"},
+		{"an input whose commit does not exist", func(tr repotest.Tree) repotest.Tree { return tr }, func(o *review.Options) { o.Against = []string{".git#ref=nope"} }, "nope"},
 		{"no buf.yaml", func(tr repotest.Tree) repotest.Tree { tr.Git("rm", "--quiet", "buf.yaml"); return tr }, nil, "no buf.yaml"},
 		{"an input that does not exist", func(tr repotest.Tree) repotest.Tree { return tr }, func(o *review.Options) { o.Against = []string{"nowhere.binpb"} }, "nowhere.binpb"},
 		{"usage that is no snapshot", func(tr repotest.Tree) repotest.Tree { return tr }, func(o *review.Options) { o.Usage = []string{filepath.Join(o.Dir, "buf.yaml")} }, "no snapshot"},
