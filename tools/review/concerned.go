@@ -95,7 +95,7 @@ func (r *run) findConsumers(ctx context.Context) error {
 		}
 		b.uses = done[b.Commit]
 		for _, problem := range b.uses.Problems {
-			if !slices.Contains(r.now.Problems, problem) {
+			if problem.What != consumers.NoModules && !slices.Contains(r.now.Problems, problem) { // where no Go was, none was built
 				if r.report.Analysed.Built == nil {
 					r.report.Analysed.Built = map[string][]consumers.Problem{}
 				}

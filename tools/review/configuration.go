@@ -263,7 +263,7 @@ func (b Buf) weakerModule(ctx context.Context, was, is moduleConfiguration) ([]w
 		}
 		found = append(found, weakening{
 			attr: check + ".rules", old: fmt.Sprintf("%d rules", len(old)), new: fmt.Sprintf("%d rules", len(now)),
-			text: fmt.Sprintf("buf.yaml no longer asks for what the %s rules find: %s", check, listed), digest: digestOf(check + strings.Join(old, ",") + " without " + strings.Join(lost, ",")),
+			text: fmt.Sprintf("buf.yaml no longer asks for %s (%s)", listed, check), digest: digestOf(check + strings.Join(old, ",") + " without " + strings.Join(lost, ",")),
 		})
 	}
 	for leaf := range was.settings {

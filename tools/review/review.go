@@ -96,6 +96,8 @@ type Finding struct {
 	Consumers Consumers `json:"consumers"`
 	// Seen are the callers that have used the element, from usage snapshots.
 	Seen []Seen `json:"seen,omitempty"`
+	// Found are the flags by which a review finds it that does not find it without; who approves it needs them too.
+	Found []string `json:"found_by,omitempty"`
 	// Approval is the file that approves it; empty where none does.
 	Approval string `json:"approval,omitempty"`
 }
@@ -325,6 +327,7 @@ func (r *run) compile(ctx context.Context) error {
 // judge compares with each baseline and puts the verdicts together.
 func (r *run) judge(ctx context.Context) error {
 	byFingerprint := map[string]*Finding{}
+	first := true
 	for _, b := range r.baselines {
 		if b.None {
 			continue
@@ -365,8 +368,8 @@ func (r *run) judge(ctx context.Context) error {
 			}
 		}
 		b.Bump = bump(b.changes, found)
-		if len(r.report.Changes) == 0 {
-			r.report.Changes = r.describe(b)
+		if first {
+			r.report.Changes, first = r.describe(b), false
 		}
 		if b.Name == "release" {
 			r.report.Released = r.describe(b)

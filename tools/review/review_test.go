@@ -296,6 +296,10 @@ func TestOfARetainedReleaseOnlyWhatStreamsCarryIsHeld(t *testing.T) {
 	if want := []string{"FIELD_SAME_JSON_NAME", "FIELD_SAME_NAME"}; !slices.Equal(failing(report), want) {
 		t.Errorf("found %v; want %v", failing(report), want)
 	}
+	// What changed since another baseline is not what this change does.
+	if len(report.Changes) > 0 || report.Baselines[0].Changes != 0 || report.Bump != "none" {
+		t.Errorf("against the base nothing changed, and the report says %d changes, semver %s", len(report.Changes), report.Bump)
+	}
 	for _, f := range report.Findings {
 		if f.Element != "acme.v1.Thing.name" || !slices.Equal(f.Baselines, []string{"retained " + old[:12]}) {
 			t.Errorf("found %s of %s against %v; want what Watch streams, against the retained release", f.Rule, f.Element, f.Baselines)
@@ -396,5 +400,43 @@ func TestWhatServersSawSaysThatARemovalIsTooEarly(t *testing.T) {
 		if f.Rule == review.StillUsed && !strings.Contains(f.Text, "last used by orders 3 h ago") {
 			t.Errorf("it says %q", f.Text)
 		}
+	}
+}
+
+// A message is removed with its fields; one that moves to another file is still there.
+func TestWhatServersSawOfAMessageCountsWhereItIsRemoved(t *testing.T) {
+	snapshot := filepath.Join(t.TempDir(), "usage.json")
+	if err := os.WriteFile(snapshot, []byte(`{"version": 1, "service": "things", "sampled_one_in": 10, "entries": [
+		{"caller": "orders", "method": "/acme.v1.ThingService/Put", "direction": "request", "message": "acme.v1.Thing", "field": "size", "count": 7, "last_seen": "2026-12-01T09:00:00Z"}]}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	usage := func(o *review.Options) { o.Usage = []string{snapshot} }
+	for _, row := range []struct {
+		name   string
+		change func(tr repotest.Tree)
+		of     string
+	}{
+		{"removed", func(tr repotest.Tree) {
+			tr.Write("proto/acme/v1/thing.proto", strings.Split(thing, "// A thing.")[0]+"message Other {}\n")
+		}, "message acme.v1.Thing is removed, and was last used by orders"},
+		{"removed with its file", func(tr repotest.Tree) {
+			tr.Write("proto/acme/v1/other.proto", strings.Split(thing, "// A thing.")[0]+"message Other {}\n")
+			tr.Git("rm", "--quiet", "proto/acme/v1/thing.proto")
+		}, "file acme/v1/thing.proto is removed, and was last used by orders"},
+		{"moved to another file", func(tr repotest.Tree) { tr.Git("mv", "proto/acme/v1/thing.proto", "proto/acme/v1/item.proto") }, ""},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			tr := contract(t)
+			row.change(tr)
+			var said []string
+			for _, f := range reviewed(t, tr, usage).Findings {
+				if f.Rule == review.StillUsed {
+					said = append(said, f.Text)
+				}
+			}
+			if row.of == "" && len(said) > 0 || row.of != "" && (len(said) != 1 || !strings.HasPrefix(said[0], row.of)) {
+				t.Errorf("said %q; want %q", said, row.of)
+			}
+		})
 	}
 }

@@ -66,6 +66,9 @@ type Problem struct {
 	What string `json:"what"`
 }
 
+// NoModules is the problem of a tree that has no Go module.
+const NoModules = "no go.work and no go.mod: no Go consumers were looked for"
+
 // An Index holds every use of a contract in one tree.
 type Index struct {
 	// Modules are the import paths of the modules that were looked at.

@@ -144,7 +144,7 @@ func (x *Index) look(ctx context.Context, dir string) (*tree, error) {
 		x.Modules = append(x.Modules, m.Path)
 	}
 	if len(found.modules) == 0 {
-		x.Problems = append(x.Problems, Problem{".", "no go.work and no go.mod: no Go consumers were looked for"})
+		x.Problems = append(x.Problems, Problem{".", NoModules})
 	}
 	return found, nil
 }

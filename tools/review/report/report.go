@@ -241,7 +241,7 @@ func analysed(a *review.Analysed) (looked string, not []string) {
 		}
 	}
 	for _, file := range a.LeftOut {
-		not = append(not, file+" is not built here (build tags, or another system), and was read as far as its names go")
+		not = append(not, file+" is not built here, for its build tags, its system or its module, and was read as far as its names go")
 	}
 	return looked, not
 }
