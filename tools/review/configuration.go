@@ -57,7 +57,16 @@ func (r *run) configurationOf(ctx context.Context, b *Baseline) (*configuration,
 	if b.Commit != "" {
 		return readConfiguration(func(name string) (string, error) { return committed(ctx, r.Dir, b.Commit, name) })
 	}
-	if git, revision, folder, ok := againstCommit(b.Name); ok {
+	c, err := r.configurationAgainst(ctx, b.Name)
+	if err == nil && c == nil {
+		b.How += "; what it was checked by is not known"
+	}
+	return c, err
+}
+
+// configurationAgainst returns the configuration of an input of buf; nil where it has none that can be read here.
+func (r *run) configurationAgainst(ctx context.Context, input string) (*configuration, error) {
+	if git, revision, folder, ok := againstCommit(input); ok {
 		if !filepath.IsAbs(git) {
 			git = filepath.Join(r.Dir, git)
 		}
@@ -70,14 +79,12 @@ func (r *run) configurationOf(ctx context.Context, b *Baseline) (*configuration,
 			return repo.Output(ctx, r.Dir, "git", "--git-dir", git, "show", revision+":"+at)
 		})
 	}
-	input := b.Name
 	if !filepath.IsAbs(input) {
 		input = filepath.Join(r.Dir, input)
 	}
 	if info, err := os.Stat(input); err == nil && info.IsDir() {
 		return configurationIn(input)
 	}
-	b.How += "; what it was checked by is not known"
 	return nil, nil
 }
 
