@@ -192,6 +192,9 @@ func parseApproval(data []byte) (Approval, time.Time, error) {
 	} else if err != nil {
 		return a, time.Time{}, fmt.Errorf("not an approval: %w", err)
 	}
+	if a == (Approval{}) {
+		return a, time.Time{}, errors.New("not an approval: it says nothing")
+	}
 	for _, required := range []struct{ name, value string }{{"rule", a.Rule}, {"element", a.Element}, {"reason", a.Reason}, {"owner", a.Owner}, {"expires", a.Expires}} {
 		if strings.TrimSpace(required.value) == "" {
 			return a, time.Time{}, fmt.Errorf("%s is missing", required.name)
