@@ -114,7 +114,8 @@ func (r *run) top(ctx context.Context) string {
 	return r.Dir
 }
 
-// fromHere writes the paths of an index, which are from the root of the repository, as all of a report: from the workspace.
+// fromHere writes the paths of an index, which are from the root of the repository, as all of a report: from the
+// workspace.
 func (r *run) fromHere(index *consumers.Index) {
 	if r.report.Prefix == "" {
 		return
@@ -292,8 +293,8 @@ func (r *run) concerned(f *Finding) {
 	}
 }
 
-// unanalysed says what could not be analysed, in the working tree or in what was built from a baseline that a finding is
-// about; empty where everything was.
+// unanalysed says what could not be analysed, in the working tree or in what was built from a baseline that a finding
+// is about; empty where everything was.
 func (r *run) unanalysed(f *Finding) string {
 	for _, problem := range r.now.Problems {
 		return fmt.Sprintf("%s: %s", problem.Where, problem.What)

@@ -51,8 +51,8 @@ func configurationIn(dir string) (*configuration, error) {
 	})
 }
 
-// configurationOf returns the configuration that a baseline had; nil where it had none, or where nothing is known of it,
-// as of an image, which the report says.
+// configurationOf returns the configuration that a baseline had; nil where it had none, or where nothing is known of
+// it, as of an image, which the report says.
 func (r *run) configurationOf(ctx context.Context, b *Baseline) (*configuration, error) {
 	if b.Commit != "" {
 		return readConfiguration(func(name string) (string, error) { return committed(ctx, r.Dir, b.Commit, name) })
@@ -174,8 +174,8 @@ func (c *configuration) add(at string, document map[string]any) {
 	}
 }
 
-// leaves returns everything that a part of a YAML document says, one line each: `.ignore=proto/old`. The order of a list
-// means nothing.
+// leaves returns everything that a part of a YAML document says, one line each: `.ignore=proto/old`. The order of a
+// list means nothing.
 func leaves(node any) map[string]bool {
 	said := map[string]bool{}
 	var walk func(at string, node any)
@@ -351,8 +351,8 @@ func ruleIDs(printed string) ([]string, error) {
 	return ids, nil
 }
 
-// started returns plugins with those that `go tool` would start by the paths of their binaries. One that is no tool here
-// any more is left out: that it is gone is found as such.
+// started returns plugins with those that `go tool` would start by the paths of their binaries. One that is no tool
+// here any more is left out: that it is gone is found as such.
 func (b Buf) started(ctx context.Context, plugins any) []any {
 	list, _ := plugins.([]any)
 	var found []any

@@ -42,8 +42,8 @@ func (w weakening) finding() *rules.Finding {
 	return f
 }
 
-// weaker compares what the contract is checked by with what it was checked by in a baseline: the rules that buf is asked
-// for, what it is told to ignore, and the baselines.
+// weaker compares what the contract is checked by with what it was checked by in a baseline: the rules that buf is
+// asked for, what it is told to ignore, and the baselines.
 func (r *run) weaker(ctx context.Context, b *Baseline) ([]weakening, error) {
 	was, err := r.configurationOf(ctx, b)
 	if err != nil || was == nil {
@@ -114,8 +114,8 @@ func digestOf(text string) string {
 	return "sha256:" + hex.EncodeToString(sum[:])
 }
 
-// againstCommit returns the repository, the commit and the folder in it that an input of buf means, where it is one of a
-// repository on this machine.
+// againstCommit returns the repository, the commit and the folder in it that an input of buf means, where it is one of
+// a repository on this machine.
 func againstCommit(input string) (git, revision, folder string, ok bool) {
 	git, settings, _ := strings.Cut(input, "#")
 	if !strings.HasSuffix(git, ".git") || strings.Contains(git, "://") {

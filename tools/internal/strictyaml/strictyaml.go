@@ -14,8 +14,8 @@ import (
 // ErrMore: the text holds more than one document.
 var ErrMore = errors.New("more than one document")
 
-// Decode reads the one document of a text into a struct. An empty text leaves it as it is. It refuses keys that the struct
-// does not have, and a second document with ErrMore.
+// Decode reads the one document of a text into a struct. An empty text leaves it as it is. It refuses keys that the
+// struct does not have, and a second document with ErrMore.
 func Decode(text []byte, into any) error {
 	dec := yaml.NewDecoder(bytes.NewReader(text))
 	dec.KnownFields(true)

@@ -28,8 +28,8 @@ type module struct {
 	work      string // the go.work that it is part of, with all others of which it is loaded; empty for none
 }
 
-// Find analyses all Go modules of the tree at dir: those of every go.work in it, and any other. images are the contracts
-// whose elements are looked for; an element that only one of them has is found as well.
+// Find analyses all Go modules of the tree at dir: those of every go.work in it, and any other. images are the
+// contracts whose elements are looked for; an element that only one of them has is found as well.
 //
 // What is wrong with the tree is a Problem of the index, not an error; an error says that nothing could be analysed.
 func Find(ctx context.Context, dir string, images ...*schema.Image) (*Index, error) {

@@ -186,8 +186,8 @@ func SARIF(w io.Writer, r *review.Report) error {
 	return enc.Encode(document)
 }
 
-// reference writes a path from a workspace, which lies in a folder of its repository, as the relative reference of a URI
-// (RFC 3986); what is about no file is about buf.yaml.
+// reference writes a path from a workspace, which lies in a folder of its repository, as the relative reference of a
+// URI (RFC 3986); what is about no file is about buf.yaml.
 func reference(prefix, file string) string {
 	if file == "" {
 		file = "buf.yaml"

@@ -228,8 +228,8 @@ func seen(f *review.Finding) string {
 	return text
 }
 
-// analysed says how far the search for consumers went: what was looked at in one line, and a line for each thing that was
-// not looked at in full, as it should be.
+// analysed says how far the search for consumers went: what was looked at in one line, and a line for each thing that
+// was not looked at in full, as it should be.
 func analysed(a *review.Analysed) (looked string, not []string) {
 	looked = fmt.Sprintf("%s of %s", count(a.Packages, "package"), count(len(a.Modules), "module"))
 	for _, problem := range a.Problems {
