@@ -146,38 +146,6 @@ func (d disk) passes(at place, rule string, categories map[string][]string) stri
 // acme.v1test, acme.v1testing.
 var unstable = regexp.MustCompile(`\.v[1-9][0-9]*((p[1-9][0-9]*)?(alpha|beta)([1-9][0-9]*)?|test.*)$`)
 
-// leaves returns everything that a YAML document says, one line each: `breaking.use=FILE`, `modules[proto].path=proto`.
-// The order of a list means nothing.
-func leaves(data []byte) (map[string]bool, error) {
-	var root any
-	if err := yaml.Unmarshal(data, &root); err != nil {
-		return nil, err
-	}
-	said := map[string]bool{}
-	var walk func(at string, node any)
-	walk = func(at string, node any) {
-		switch node := node.(type) {
-		case map[string]any:
-			for key, value := range node {
-				walk(strings.TrimPrefix(at+"."+key, "."), value)
-			}
-		case []any:
-			for _, value := range node {
-				if inner, ok := value.(map[string]any); ok {
-					walk(fmt.Sprintf("%s[%v]", at, inner["path"]), inner)
-					continue
-				}
-				walk(at, value)
-			}
-		case nil:
-		default:
-			said[fmt.Sprintf("%s=%v", at, node)] = true
-		}
-	}
-	walk("", root)
-	return said, nil
-}
-
 // ModulePath returns where a file of a buf module lies in the workspace at dir, by the path that imports say; a new file
 // belongs to the first module.
 func ModulePath(dir, file string) string {

@@ -66,6 +66,7 @@ type Baseline struct {
 	changes []schema.Change
 	uses    *consumers.Index
 	buf     []bufFinding
+	weaker  []weakening
 }
 
 // key is the same for two baselines that are the same.
@@ -95,6 +96,8 @@ type Finding struct {
 	Consumers Consumers `json:"consumers"`
 	// Seen are the callers that have used the element, from usage snapshots.
 	Seen []Seen `json:"seen,omitempty"`
+	// Found are the flags by which a review finds it that does not find it without; who approves it needs them too.
+	Found []string `json:"found_by,omitempty"`
 	// Approval is the file that approves it; empty where none does.
 	Approval string `json:"approval,omitempty"`
 }
@@ -195,6 +198,9 @@ func findBaselines(ctx context.Context, o Options) ([]*Baseline, error) {
 	if len(o.Against) > 0 {
 		var list []*Baseline
 		for _, input := range o.Against {
+			if err := isInput(ctx, o.Dir, input); err != nil {
+				return nil, err
+			}
 			list = append(list, &Baseline{Name: input, How: "as asked for", input: input})
 		}
 		return list, nil
@@ -227,6 +233,22 @@ func findBaselines(ctx context.Context, o Options) ([]*Baseline, error) {
 		list = append(list, &Baseline{Name: b.Name, Commit: b.Commit, How: how, None: b.Commit == "", Events: b.Events})
 	}
 	return list, nil
+}
+
+// isInput refuses a commit without a word about its repository, which buf would look for as a folder.
+func isInput(ctx context.Context, dir, input string) error {
+	at := input
+	if !filepath.IsAbs(at) {
+		at = filepath.Join(dir, at)
+	}
+	if _, err := os.Stat(at); err == nil || strings.Contains(input, "#") {
+		return nil
+	}
+	if _, err := repo.Output(ctx, dir, "git", "rev-parse", "--verify", "--quiet", "--end-of-options", input+"^{commit}"); err != nil {
+		return nil // what it is, buf knows
+	}
+	up, _ := repo.Output(ctx, dir, "git", "rev-parse", "--show-cdup")
+	return fmt.Errorf("--against: %s is a commit, and no input of buf: say %s.git#ref=%s", input, up, input)
 }
 
 // head names what the working tree stands on.
@@ -287,6 +309,7 @@ func (r *run) compile(ctx context.Context) error {
 	for _, b := range firsts {
 		do(func() (err error) { b.before, err = r.bufTool.imageOf(ctx, b.Commit, b.input); return b.named(err) })
 		do(func() (err error) { b.buf, err = r.bufTool.Breaking(ctx, b.input); return b.named(err) })
+		do(func() (err error) { b.weaker, err = r.weaker(ctx, b); return b.named(err) })
 	}
 	group.Wait()
 	for _, problem := range problems {
@@ -296,7 +319,7 @@ func (r *run) compile(ctx context.Context) error {
 	}
 	for _, b := range r.baselines {
 		if first := same[b.key()]; first != nil && first != b {
-			b.before, b.buf = first.before, first.buf
+			b.before, b.buf, b.weaker = first.before, first.buf, first.weaker
 		}
 	}
 	if !r.Consumers {
@@ -309,6 +332,7 @@ func (r *run) compile(ctx context.Context) error {
 func (r *run) judge(ctx context.Context) error {
 	byFingerprint := map[string]*Finding{}
 	seen := sightings{}
+	first := true
 	for _, b := range r.baselines {
 		if b.None {
 			continue
@@ -325,11 +349,9 @@ func (r *run) judge(ctx context.Context) error {
 			paired[f] = true
 			found = append(found, f)
 		}
-		weaker, err := r.weakened(ctx, b)
-		if err != nil {
-			return err
+		for _, w := range b.weaker {
+			found = append(found, w.finding())
 		}
-		found = append(found, weaker...)
 		for _, f := range found {
 			known := byFingerprint[f.Fingerprint]
 			if known == nil {
@@ -355,8 +377,8 @@ func (r *run) judge(ctx context.Context) error {
 			}
 		}
 		b.Bump = bump(b.changes, found)
-		if len(r.report.Changes) == 0 {
-			r.report.Changes = r.describe(b)
+		if first {
+			r.report.Changes, first = r.describe(b), false
 		}
 		if b.Name == "release" {
 			r.report.Released = r.describe(b)
