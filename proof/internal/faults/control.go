@@ -108,7 +108,7 @@ func (b *bench) breakBuild(ctx context.Context, n int, control Control, binary, 
 			return 0, err
 		}
 		// A bench of its own: what it counts is in no figure.
-		c := &bench{lab: b.lab.with(dir, binary), effort: b.effort.control(), random: b.random, server: b.server, detail: b.detail}
+		c := &bench{lab: b.lab.with(dir, binary, control.Edits), effort: b.effort.control(), random: b.random, server: b.server, detail: b.detail}
 		faults := c.faults()
 		i := slices.IndexFunc(faults, func(f fault) bool { return f.name == name })
 		if i < 0 {

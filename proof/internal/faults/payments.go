@@ -24,12 +24,11 @@ func Payments() Service {
 		Volatile: volatile,
 		Verify:   []string{"verify"},
 		Beside: func(ctx context.Context, pki string) ([]string, func() error, error) {
-			auth, err := startAuth(ctx, pki)
+			auth, err := newAuth().serve(ctx, pki, "127.0.0.1:0")
 			if err != nil {
 				return nil, nil, err
 			}
-			// Nobody is erased here, so nobody serves users.
-			return []string{"--auth", auth.target, "--users", "passthrough:///127.0.0.1:1"}, auth.close, nil
+			return paymentsSettings(auth), auth.close, nil
 		},
 		New: func(seed uint64, calls Calls) Workload {
 			p := &payments{
@@ -43,7 +42,13 @@ func Payments() Service {
 		},
 		Balanced: true,
 		Controls: paymentsControls(),
+		Faults:   func(b *bench) []fault { return []fault{{authAway, "auth_outages", b.authAway}} },
 	}
+}
+
+// paymentsSettings say where auth is. Nobody is erased here, so nobody serves users.
+func paymentsSettings(auth *running) []string {
+	return []string{"--auth", auth.target(), "--users", "passthrough:///127.0.0.1:1"}
 }
 
 const (
@@ -83,6 +88,7 @@ type payments struct {
 	token     string   // of the events, before the first
 	wrongs    []string // what was not as it must be while the service was used
 	glances   int      // at the invariants, that were answered
+	deaf      bool     // what others are told, and what is read, is not noted
 }
 
 var _ Workload = (*payments)(nil)
@@ -174,8 +180,8 @@ func (p *payments) chargeOnce(ctx context.Context, client paymentsv1.PaymentServ
 		attempt, cancel := context.WithTimeout(ctx, callTime)
 		err := p.send(attempt, client, c)
 		cancel()
-		if ctx.Err() != nil {
-			err = nil
+		if ctx.Err() != nil || err != nil && atProcessor(err) {
+			err = nil // the caller gave it up, or nothing is the matter with the service
 		}
 		ended(err)
 		return
@@ -196,7 +202,10 @@ func (p *payments) resend() *charge {
 	if p.random.IntN(2) == 0 {
 		from = max(len(p.charges)-2*together, 0)
 	}
-	return p.charges[from+p.random.IntN(len(p.charges)-from)]
+	if c := p.charges[from+p.random.IntN(len(p.charges)-from)]; !c.refused {
+		return c
+	}
+	return nil
 }
 
 // send sends a charge.
@@ -315,7 +324,7 @@ func (p *payments) Settle(ctx context.Context, conn *grpc.ClientConn) error {
 	var moved []*transfer
 	p.mu.Lock()
 	for _, c := range p.charges {
-		if !c.settled {
+		if !c.settled && !c.refused {
 			charges = append(charges, c)
 		}
 		if n := len(c.steps); n > 0 && c.steps[n-1].done.IsZero() {
@@ -323,7 +332,9 @@ func (p *payments) Settle(ctx context.Context, conn *grpc.ClientConn) error {
 		}
 	}
 	for range min(known, len(p.charges)) {
-		charges = append(charges, p.charges[p.random.IntN(len(p.charges))])
+		if c := p.charges[p.random.IntN(len(p.charges))]; !c.refused {
+			charges = append(charges, c)
+		}
 	}
 	for _, t := range p.transfers {
 		if !t.settled {
@@ -360,6 +371,13 @@ func insist(ctx context.Context, call func() error) error {
 			return err
 		}
 	}
+}
+
+// AnswersAlone implements Workload.
+func (p *payments) AnswersAlone(on bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.deaf = on
 }
 
 // Probe implements Workload.

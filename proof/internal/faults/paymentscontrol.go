@@ -3,8 +3,10 @@ package faults
 // paymentsControls are builds of payments that lose, double, and do not balance.
 func paymentsControls() []Control {
 	const (
-		store  = "services/payments/internal/sqlstore/"
-		domain = "services/payments/internal/payments/"
+		store     = "services/payments/internal/sqlstore/"
+		domain    = "services/payments/internal/payments/"
+		customers = "services/payments/internal/customers/customers.go"
+		events    = "services/payments/app/events.go"
 	)
 	return []Control{
 		{
@@ -43,20 +45,38 @@ func paymentsControls() []Control {
 			Seen: func(a Audit) int { return a.Lost },
 			// Not slow syncs: what a kill finds in a sync has been written, and the system keeps it.
 			Faults: []string{
-				killedOnSQLite, killedOnPostgres, killedAtSync, diskFull, syncFails, postgresRestarted, primaryKilled, standbyDead,
+				killedOnSQLite, killedOnPostgres, killedAtSync, diskFull, syncFails, postgresRestarted, restartedAtPace, primaryKilled, standbyDead,
 			},
 		},
 		{
 			Name:   "knows no key again",
 			Edits:  []Edit{{domain + "charge.go", `Key{caller, methodCharge, key}`, `Key{caller, methodCharge, key + s.newID()}`}},
 			Seen:   func(a Audit) int { return a.Doubled },
-			Faults: []string{killedOnSQLite, killedOnPostgres},
+			Faults: []string{killedOnSQLite, killedOnPostgres, syncsSlow, authAway},
 		},
 		{
 			Name:   "writes a balance that is not the sum of its entries",
 			Edits:  []Edit{{store + "write.go", `[]any{a.Number, a.Balance, a.Held}`, `[]any{a.Number, a.Balance + 1, a.Held}`}},
 			Seen:   func(a Audit) int { return len(a.Wrong) },
 			Faults: []string{killedOnSQLite},
+		},
+		{
+			Name:   "charges whoever was known, however long auth was not heard",
+			Edits:  []Edit{{customers, ` || d.opts.Clock.Now().Sub(d.heard) > d.opts.Staleness`, ``}},
+			Seen:   func(a Audit) int { return len(a.Wrong) },
+			Faults: []string{authAway},
+		},
+		{
+			Name:   "charges on what was known before auth was away, until the events have come that were missed",
+			Edits:  []Edit{{events, `directory.Resumed()`, ``}},
+			Seen:   func(a Audit) int { return len(a.Wrong) },
+			Faults: []string{authAway},
+		},
+		{
+			Name:   "does not hear of locks",
+			Edits:  []Edit{{events, `directory.Forget(payments.CustomerID(user))`, `_ = payments.CustomerID(user)`}},
+			Seen:   func(a Audit) int { return len(a.Wrong) },
+			Faults: []string{authAway},
 		},
 	}
 }

@@ -33,6 +33,8 @@ type Service struct {
 	New func(seed uint64, calls Calls) Workload
 	// Balanced says that its workloads look at invariants under load, and at the order of what was answered.
 	Balanced bool
+	// Faults returns more faults, of what this service alone stands on. None means that there are no others.
+	Faults func(b *bench) []fault
 	// Controls are builds of it with a mistake, which the harness must see.
 	Controls []Control
 }
@@ -66,6 +68,9 @@ type Workload interface {
 	Ordered() Audit
 	// Acknowledged returns how much was acknowledged by then.
 	Acknowledged(by time.Time) int
+	// AnswersAlone says that from now on, or no more, an acknowledgement is the answer to a call that writes, the first one or that of
+	// its key, and nothing else: neither what others are told nor what is read. It is for a store that shows what it may yet lose.
+	AnswersAlone(on bool)
 }
 
 // Cursor is how far the events of a service have been read, and what they told.
