@@ -9,9 +9,6 @@ import (
 	"github.com/concordat-dev/concordat/kit/sqldb"
 )
 
-// insertRows is how many events one statement adds on SQLite.
-const insertRows = 32
-
 // Append adds the events to the log, in this order, in the transaction of the change that they tell of. Subscribers
 // are given them once that is committed.
 //
@@ -72,27 +69,22 @@ func present(payload []byte) []byte {
 
 // insert adds events on SQLite.
 func (l *Log) insert(ctx context.Context, tx *sqldb.Tx, events []Event) error {
-	for len(events) > 0 {
-		some := events[:min(insertRows, len(events))]
-		events = events[len(some):]
-		args := make([]any, 0, 4*len(some))
-		for _, e := range some {
-			args = append(args, l.time(e), e.Subject, e.Type, present(e.Payload))
-		}
-		if _, err := tx.ExecContext(ctx, insertStatement(len(some)), args...); err != nil {
-			return err
-		}
-	}
-	return nil
+	return tx.Insert(ctx, "event_log", []string{"at", "subject", "type", "payload"}, len(events), l.filler(events))
 }
 
-// insertStatement returns the statement that adds n events on SQLite.
-func insertStatement(n int) string {
-	return `INSERT INTO event_log (at, subject, type, payload) VALUES (?, ?, ?, ?)` + strings.Repeat(", (?, ?, ?, ?)", n-1)
+// filler fills rows with the time, the subject, the type and the payload of events.
+func (l *Log) filler(events []Event) func(i int, row []any) {
+	return func(i int, row []any) {
+		e := &events[i]
+		row[0], row[1], row[2], row[3] = l.time(*e), e.Subject, e.Type, present(e.Payload)
+	}
 }
 
 // insertUnnumbered adds events to the inbox of PostgreSQL.
 func (l *Log) insertUnnumbered(ctx context.Context, tx *sqldb.Tx, events []Event) error {
+	if len(events) >= sqldb.CopyLeast {
+		return tx.Insert(ctx, "event_log_inbox", []string{"at", "subject", "type", "payload"}, len(events), l.filler(events))
+	}
 	_, err := tx.ExecContext(ctx, `
 INSERT INTO event_log_inbox (at, subject, type, payload)
 SELECT at, subject, type, payload
@@ -101,15 +93,29 @@ FROM unnest($1::bigint[], $2::bytea[], $3::text[], $4::bytea[]) WITH ORDINALITY 
 	return err
 }
 
+// lastNumber is the number of the last event of the log of PostgreSQL, or of the last that was trimmed.
+const lastNumber = `SELECT greatest(m.trimmed, (SELECT max(seq) FROM event_log)) AS last FROM event_log_meta m WHERE m.id = 1`
+
 // insertNext adds events to the log of PostgreSQL, with the next numbers: nobody else appends before the transaction has ended.
 func (l *Log) insertNext(ctx context.Context, tx *sqldb.Tx, events []Event) error {
+	tx.Notify(channel)
+	if len(events) >= sqldb.CopyLeast {
+		var last int64
+		if err := tx.QueryRowContext(ctx, lastNumber).Scan(&last); err != nil {
+			return err
+		}
+		fill := l.filler(events)
+		return tx.Insert(ctx, "event_log", []string{"seq", "at", "subject", "type", "payload"}, len(events), func(i int, row []any) {
+			row[0] = last + int64(i) + 1
+			fill(i, row[1:])
+		})
+	}
 	_, err := tx.ExecContext(ctx, `
 INSERT INTO event_log (seq, at, subject, type, payload)
 SELECT last + n, at, subject, type, payload
-FROM (SELECT greatest(m.trimmed, (SELECT max(seq) FROM event_log)) AS last FROM event_log_meta m WHERE m.id = 1) l,
+FROM (`+lastNumber+`) l,
 	unnest($1::bigint[], $2::bytea[], $3::text[], $4::bytea[]) WITH ORDINALITY AS e (at, subject, type, payload, n)`,
 		l.arrays(events)...)
-	tx.Notify(channel)
 	return err
 }
 

@@ -317,7 +317,7 @@ func (s *server) tryWrite(ctx context.Context, fn func(tx *Tx) error) (err, agai
 			_ = sqlTx.Rollback() // if it fails the connection ends, and the transaction with it
 		}
 	}()
-	tx := &Tx{tx: sqlTx, engine: PostgreSQL}
+	tx := &Tx{tx: sqlTx, engine: PostgreSQL, copy: conn.own.copyFrom}
 	if err := fn(tx); err != nil {
 		return err, mayRetry(conn.own.broken)
 	}

@@ -118,6 +118,7 @@ type Tx struct {
 	engine   Engine
 	hooks    []func()
 	channels []string
+	copy     func(ctx context.Context, statement string, rows io.Reader) error // nil where there is no COPY
 }
 
 var _ Querier = (*Tx)(nil)

@@ -30,7 +30,8 @@ func (s *Store) load(ctx context.Context, tx *sqldb.Tx, commands []payments.Comm
 		func() error { return l.kept(commands) },
 		func() error { return l.payments(commands) },
 		func() error { return l.transfers(commands) },
-		func() error { return l.byKey(s.cache.known(l.loaded.Head.Version), commands) },
+		func() error { return s.cache.follow(ctx, tx, l.loaded.Head.Ledger) },
+		func() error { return l.byKey(s.cache.byKey, commands) },
 		func() error { return l.byID(commands) },
 	} {
 		if err := step(); err != nil {
@@ -302,7 +303,7 @@ func (l *loader) add(a ledger.Account) {
 }
 
 // byKey reads the accounts that the commands name by what they are, and those of their payments.
-func (l *loader) byKey(known map[ledger.Key]ledger.Account, commands []payments.Command) error {
+func (l *loader) byKey(known map[ledger.Key]*ledger.Account, commands []payments.Command) error {
 	seen := make(map[ledger.Key]bool)
 	var owners, kinds, currencies []string
 	add := func(k ledger.Key) {
@@ -311,7 +312,7 @@ func (l *loader) byKey(known map[ledger.Key]ledger.Account, commands []payments.
 		}
 		seen[k] = true
 		if a, ok := known[k]; ok {
-			l.add(a)
+			l.add(*a)
 			return
 		}
 		owners, kinds, currencies = append(owners, k.Owner), append(kinds, string(k.Kind)), append(currencies, k.Currency)

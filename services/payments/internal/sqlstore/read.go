@@ -34,6 +34,11 @@ func (s *Store) Lookup(ctx context.Context, claim payments.Claim) (payments.Outc
 	case kept.Outcome.Open != nil:
 		return payments.Outcome{}, false, payments.ErrInFlight
 	}
+	if s.db.Engine() == sqldb.PostgreSQL {
+		if err := s.db.Write(ctx, func(tx *sqldb.Tx) error { return confirm(ctx, tx) }); err != nil {
+			return payments.Outcome{}, false, err
+		}
+	}
 	return kept.Outcome, true, nil
 }
 
@@ -311,7 +316,7 @@ const trialBalance = `SELECT currency, count(*),
 	CAST(sum(CASE WHEN balance > 0 THEN balance % 1000000000 ELSE 0 END) AS BIGINT),
 	CAST(sum(CASE WHEN balance < 0 THEN -(balance / 1000000000) ELSE 0 END) AS BIGINT),
 	CAST(sum(CASE WHEN balance < 0 THEN -(balance % 1000000000) ELSE 0 END) AS BIGINT)
-	FROM accounts GROUP BY currency ORDER BY currency`
+	FROM (SELECT a.currency, ` + accountBalance + ` AS balance FROM accounts a) b GROUP BY currency ORDER BY currency`
 
 // together returns the decimal number of the sums of the halves.
 func together(above, below int64) string {

@@ -55,7 +55,13 @@ func scanPayment(row scanner) (payments.Payment, error) {
 	return r.payment()
 }
 
-const accountColumns = `a.number, a.account_id, a.owner, a.kind, a.currency, a.overdraft, a.balance, a.held, a.metadata, a.created_at`
+// What an account has and holds is what its last entry says.
+const (
+	accountBalance = `coalesce((SELECT e.balance_after FROM entries e WHERE e.account = a.number ORDER BY e.transfer DESC LIMIT 1), 0)`
+	accountHeld    = `coalesce((SELECT e.held_after FROM entries e WHERE e.account = a.number ORDER BY e.transfer DESC LIMIT 1), 0)`
+	accountColumns = `a.number, a.account_id, a.owner, a.kind, a.currency, a.overdraft, ` + accountBalance + `, ` + accountHeld +
+		`, a.metadata, a.created_at`
+)
 
 func scanAccount(row scanner) (ledger.Account, error) {
 	var (
@@ -183,8 +189,8 @@ type outcome struct {
 	Count      int64            `json:"count,omitempty"`
 }
 
-// encodeOutcome returns the number of the payment, zero for none, and the rest.
-func encodeOutcome(o payments.Outcome) (int64, string) {
+// encodeOutcome returns the number of the payment, nil for none, and the rest.
+func encodeOutcome(o payments.Outcome) (payment any, rest string) {
 	p := o.Payment
 	kept := outcome{Account: o.Account.Number, Count: int64(len(o.Transfers))}
 	if p.Number != 0 {
@@ -195,11 +201,12 @@ func encodeOutcome(o payments.Outcome) (int64, string) {
 		if !p.ExpiresAt.IsZero() {
 			kept.ExpiresAt = p.ExpiresAt.UnixMicro()
 		}
+		payment = p.Number
 	}
 	if kept.Count > 0 {
 		kept.First = o.Transfers[0].Number
 	}
-	return p.Number, kept.text()
+	return payment, kept.text()
 }
 
 // text returns the JSON of o: by hand, because every charge pays for it, and its texts need no escapes.
@@ -266,16 +273,16 @@ type intent struct {
 	At       int64                  `json:"at"` // microseconds since 1970, UTC
 }
 
-func encodeIntent(i *payments.Intent) (any, error) {
+// encodeIntent returns an intent as it is kept, NULL for none.
+func encodeIntent(i *payments.Intent) any {
 	if i == nil {
-		return nil, nil
+		return nil
 	}
 	op := i.Operation
-	text, err := json.Marshal(intent{
+	return jsonOf(intent{
 		i.Claim.Caller, i.Claim.Method, i.Claim.Key.Key, op.Kind, op.Key, op.Payment, op.Token, op.Amount, op.Currency, op.Final,
 		i.At.UnixMicro(),
 	})
-	return string(text), err
 }
 
 func decodeIntent(text string, digest payments.Digest) (*payments.Intent, error) {
@@ -314,15 +321,21 @@ func micros(t time.Time) any {
 	return t.UnixMicro()
 }
 
-func encodeMetadata(m map[string]string) (any, error) {
+// encodeMetadata returns metadata as it is kept, NULL for none.
+func encodeMetadata(m map[string]string) any {
 	if len(m) == 0 {
-		return nil, nil
+		return nil
 	}
-	text, err := json.Marshal(m)
+	return jsonOf(m)
+}
+
+// jsonOf returns the JSON of texts and numbers, which always have one.
+func jsonOf(v any) string {
+	encoded, err := json.Marshal(v)
 	if err != nil {
-		return nil, fmt.Errorf("encode metadata: %w", err)
+		return "null"
 	}
-	return string(text), nil
+	return string(encoded)
 }
 
 func decodeMetadata(text sql.NullString) (map[string]string, error) {

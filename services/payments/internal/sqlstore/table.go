@@ -38,128 +38,95 @@ type change struct {
 	table   string
 	columns []column
 	update  bool
-	upsert  bool // an added row whose first column is there already replaces the others
-	rows    [][]any
+	n       int
+	fill    func(i int, row []any) // sets the values of the i-th row, which are nil before; see sqldb.Tx.Insert
 }
 
-// rowsAtOnce is how many rows one statement writes on SQLite. Fewer are written one by one, so that there are two
-// statements for each kind of change, which stay prepared.
-const rowsAtOnce = 16
-
-// write writes all changes, with the head as the last.
-func write(ctx context.Context, tx *sqldb.Tx, changes []change) error {
-	if tx.Engine() == sqldb.PostgreSQL {
-		return writeArrays(ctx, tx, changes)
+// values returns the rows.
+func (c *change) values() [][]any {
+	all := make([][]any, c.n)
+	for i := range all {
+		all[i] = make([]any, len(c.columns))
+		c.fill(i, all[i])
 	}
+	return all
+}
+
+// write writes all changes: on PostgreSQL what is few by one statement, because a round trip for each table would be
+// dearer.
+func write(ctx context.Context, tx *sqldb.Tx, changes []change) error {
+	var few []change
 	for _, c := range changes {
-		if err := c.writeRows(ctx, tx); err != nil {
+		if tx.Engine() == sqldb.PostgreSQL && (c.update || c.n < sqldb.CopyLeast) {
+			few = append(few, c)
+			continue
+		}
+		if err := c.write(ctx, tx); err != nil {
 			return fmt.Errorf("write %s: %w", c.table, err)
 		}
 	}
-	return nil
+	return writeArrays(ctx, tx, few)
 }
 
-// writeRows writes the rows on SQLite.
-func (c *change) writeRows(ctx context.Context, tx *sqldb.Tx) error {
-	for rows := c.rows; len(rows) > 0; {
-		n := 1
-		if !c.update && len(rows) >= rowsAtOnce {
-			n = rowsAtOnce
-		}
-		args := make([]any, 0, n*len(c.columns))
-		for _, row := range rows[:n] {
-			if c.update {
-				row = append(row[1:len(row):len(row)], row[0])
-			}
-			args = append(args, row...)
-		}
-		if _, err := tx.ExecContext(ctx, c.statement(n), args...); err != nil {
+// write writes the rows, those that are there one by one.
+func (c *change) write(ctx context.Context, tx *sqldb.Tx) error {
+	if !c.update {
+		return tx.Insert(ctx, c.table, c.names(), c.n, c.fill)
+	}
+	names := c.names()
+	statement := "UPDATE " + c.table + " SET " + strings.Join(names[1:], " = ?, ") + " = ? WHERE " + names[0] + " = ?"
+	for _, row := range c.values() {
+		if _, err := tx.ExecContext(ctx, statement, append(row[1:], row[0])...); err != nil {
 			return err
 		}
-		rows = rows[n:]
 	}
 	return nil
 }
 
-// statement returns the statement that writes n rows on SQLite.
-func (c *change) statement(n int) string {
-	if c.update {
-		return "UPDATE " + c.table + " SET " + c.each(c.columns[1:], func(col column) string { return col.name + " = ?" }) +
-			" WHERE " + c.columns[0].name + " = ?"
+func (c *change) names() []string {
+	names := make([]string, len(c.columns))
+	for i, col := range c.columns {
+		names[i] = col.name
 	}
-	row := "(?" + strings.Repeat(", ?", len(c.columns)-1) + ")"
-	return "INSERT INTO " + c.table + " (" + c.each(c.columns, func(col column) string { return col.name }) + ") VALUES " +
-		row + strings.Repeat(", "+row, n-1) + c.onConflict()
+	return names
 }
 
-func (c *change) onConflict() string {
-	if !c.upsert {
-		return ""
-	}
-	return " ON CONFLICT (" + c.columns[0].name + ") DO UPDATE SET " +
-		c.each(c.columns[1:], func(col column) string { return col.name + " = excluded." + col.name })
-}
-
-func (c *change) each(list []column, say func(column) string) string {
-	all := make([]string, len(list))
-	for i, col := range list {
-		all[i] = say(col)
-	}
-	return strings.Join(all, ", ")
-}
-
-// writeArrays writes all changes on PostgreSQL by one statement, with an array for each column.
+// writeArrays writes changes on PostgreSQL by one statement, with an array for each column.
 func writeArrays(ctx context.Context, tx *sqldb.Tx, changes []change) error {
 	var (
-		query strings.Builder
+		parts []string
 		args  []any
-		last  int
 	)
-	for i := range changes {
-		if len(changes[i].rows) > 0 {
-			last = i
-		}
-	}
-	query.WriteString("WITH ")
-	first := true
-	for i := range changes[:last+1] {
-		c := &changes[i]
-		if len(c.rows) == 0 {
+	for _, c := range changes {
+		if c.n == 0 {
 			continue
 		}
-		arrays := make([]string, len(c.columns))
+		rows, names := c.values(), c.names()
+		arrays, sets := make([]string, len(names)), make([]string, len(names))
 		for j, col := range c.columns {
-			args = append(args, col.kind.array(c.rows, j))
+			args = append(args, col.kind.array(rows, j))
 			arrays[j] = "$" + strconv.Itoa(len(args)) + "::" + string(col.kind) + "[]"
+			sets[j] = col.name + " = r." + col.name
 		}
-		names := c.each(c.columns, func(col column) string { return col.name })
-		from := " FROM unnest(" + strings.Join(arrays, ", ") + ") AS r (" + names + ")"
-		if i < last {
-			if !first {
-				query.WriteString(", ")
-			}
-			fmt.Fprintf(&query, "w%d AS (", i)
-		} else if first { // it is the only one
-			query.Reset()
-		} else {
-			query.WriteString(" ")
-		}
-		first = false
+		list := strings.Join(names, ", ")
+		from := " FROM unnest(" + strings.Join(arrays, ", ") + ") AS r (" + list + ")"
 		if c.update {
-			query.WriteString("UPDATE " + c.table + " AS t SET " +
-				c.each(c.columns[1:], func(col column) string { return col.name + " = r." + col.name }) +
-				from + " WHERE t." + c.columns[0].name + " = r." + c.columns[0].name)
+			parts = append(parts, "UPDATE "+c.table+" AS t SET "+strings.Join(sets[1:], ", ")+from+" WHERE t."+names[0]+" = r."+names[0])
 		} else {
-			query.WriteString("INSERT INTO " + c.table + " (" + names + ") SELECT " + names + from + c.onConflict())
-		}
-		if i < last {
-			query.WriteString(")")
+			parts = append(parts, "INSERT INTO "+c.table+" ("+list+") SELECT "+list+from)
 		}
 	}
-	if len(args) == 0 {
+	if len(parts) == 0 {
 		return nil
 	}
-	if _, err := tx.ExecContext(ctx, query.String(), args...); err != nil {
+	query, last := "", len(parts)-1
+	for i, part := range parts[:last] {
+		query += fmt.Sprintf("w%d AS (%s), ", i, part)
+	}
+	if query != "" {
+		query = "WITH " + strings.TrimSuffix(query, ", ") + " "
+	}
+	if _, err := tx.ExecContext(ctx, query+parts[last], args...); err != nil {
 		return fmt.Errorf("write a batch: %w", err)
 	}
 	return nil

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/concordat-dev/concordat/kit/eventlog"
-	"github.com/concordat-dev/concordat/kit/sqldb"
 	"github.com/concordat-dev/concordat/services/payments/internal/payments"
 )
 
@@ -35,10 +34,11 @@ type event struct {
 	Of         int64             `json:"of"` // how much the transaction was about
 }
 
-// announce adds the events of transactions to the log.
-func (s *Store) announce(ctx context.Context, tx *sqldb.Tx, told []payments.Transaction) error {
+// encodeEvents returns the events of transactions.
+func encodeEvents(told []payments.Transaction) ([]eventlog.Event, error) {
 	events := make([]eventlog.Event, len(told))
-	for i, t := range told {
+	for i := range told {
+		t := &told[i]
 		p := &t.Payment
 		e := event{
 			Number: p.Number, ID: string(p.ID), Order: string(p.Order), Customer: string(p.Customer), Amount: p.Amount,
@@ -51,11 +51,11 @@ func (s *Store) announce(ctx context.Context, tx *sqldb.Tx, told []payments.Tran
 		}
 		payload, err := json.Marshal(e)
 		if err != nil {
-			return fmt.Errorf("encode event: %w", err)
+			return nil, fmt.Errorf("encode event: %w", err)
 		}
 		events[i] = eventlog.Event{At: t.At, Subject: string(p.Customer), Type: string(t.Type), Payload: payload}
 	}
-	return s.log.Append(ctx, tx, events...)
+	return events, nil
 }
 
 // Watch begins to follow the transactions of one customer, or of all where customer is empty: after the resume token,

@@ -3,6 +3,7 @@ package sqlstore
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -103,10 +104,18 @@ func (s *Store) Do(ctx context.Context, c payments.Command) (payments.Outcome, e
 
 // run writes batch after batch until the queue is closed and empty.
 func (w *writer) run() {
-	defer close(w.ended)
-	batch := make([]*item, 0, maxBatch)
+	done := make(chan []*item, 1)
+	defer close(done)
+	go func() { // so that the next batch does not wait until all callers are awake
+		defer close(w.ended)
+		for batch := range done {
+			for _, it := range batch {
+				close(it.done)
+			}
+		}
+	}()
 	for it := range w.queue {
-		batch = w.take(batch[:0], it)
+		batch := w.take(make([]*item, 0, min(w.most, 1+len(w.queue))), it)
 	more:
 		for len(batch) < w.most {
 			select {
@@ -121,7 +130,7 @@ func (w *writer) run() {
 		}
 		if len(batch) > 0 {
 			w.store.metrics.batch(batch, w.store.clock.Now(), len(w.queue))
-			w.store.writeAll(batch)
+			w.store.writeAll(batch, func(written []*item) { done <- written })
 		}
 	}
 }
@@ -134,22 +143,22 @@ func (w *writer) take(batch []*item, it *item) []*item {
 	return append(batch, it)
 }
 
-// writeAll writes a batch and answers all that are in it. Where it cannot be written for a reason that may lie in one
+// writeAll writes a batch and tells done of all that are in it. Where it cannot be written for a reason that may lie in one
 // command, each half is tried for itself, so that in the end that one fails alone.
-func (s *Store) writeAll(batch []*item) {
+func (s *Store) writeAll(batch []*item, done func([]*item)) {
 	err := s.writeBatch(batch)
 	if err != nil && len(batch) > 1 && mayBeOne(err) {
 		half := len(batch) / 2
-		s.writeAll(batch[:half])
-		s.writeAll(batch[half:])
+		s.writeAll(batch[:half], done)
+		s.writeAll(batch[half:], done)
 		return
 	}
-	for _, it := range batch {
-		if err != nil {
+	if err != nil {
+		for _, it := range batch {
 			it.outcome, it.err = payments.Outcome{}, err
 		}
-		close(it.done)
 	}
+	done(batch)
 }
 
 // mayBeOne says whether an error of a batch may come from what one command writes: nothing is known of the storage
@@ -181,7 +190,7 @@ func (s *Store) writeBatch(batch []*item) error {
 			it.outcome, it.err = work.Do(commands[i])
 		}
 		if changes = work.Changes(); changes.Empty() {
-			return nil
+			return confirm(ctx, tx)
 		}
 		return s.store(ctx, tx, &loaded, &changes)
 	})
@@ -191,6 +200,18 @@ func (s *Store) writeBatch(batch []*item) error {
 	}
 	if !changes.Empty() {
 		s.cache.committed(&loaded, &changes)
+	}
+	return nil
+}
+
+// confirm makes what the transaction has read as durable as what it would write: on PostgreSQL others see a commit that
+// still waits for a standby, or that waited in vain, and what is told of it must not be lost with the server.
+func confirm(ctx context.Context, tx *sqldb.Tx) error {
+	if tx.Engine() != sqldb.PostgreSQL {
+		return nil
+	}
+	if _, err := tx.ExecContext(ctx, `UPDATE head SET version = version WHERE id = 1`); err != nil {
+		return fmt.Errorf("confirm what is there: %w", err)
 	}
 	return nil
 }

@@ -1,0 +1,120 @@
+package sqlstore
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"testing"
+
+	"github.com/concordat-dev/concordat/kit/sqldb"
+	"github.com/concordat-dev/concordat/kit/sqldb/postgrestest"
+	"github.com/concordat-dev/concordat/services/payments/internal/ledger"
+	"github.com/concordat-dev/concordat/services/payments/internal/payments"
+)
+
+// till moves money from an account to another through a store, opening both where they are not there.
+func till(t *testing.T, s *Store, key string, from, to string, amount int64) error {
+	t.Helper()
+	keys := []ledger.Key{{Owner: from, Kind: ledger.Customer, Currency: "EUR"}, {Owner: to, Kind: ledger.Merchant, Currency: "EUR"}}
+	_, err := s.Do(t.Context(), payments.Command{
+		Claim: payments.Claim{Key: payments.Key{Caller: "c", Method: "m", Key: key}, Digest: sha256.Sum256([]byte(key))},
+		Needs: payments.Needs{Accounts: keys},
+		Run: func(w *payments.Work) (payments.Outcome, error) {
+			legs := make([]ledger.Leg, len(keys))
+			for i, k := range keys {
+				a := w.Book.Account(k)
+				if a == nil {
+					var err error
+					if a, err = w.Book.Open(ledger.Account{
+						ID: ledger.AccountID(s.newID()), Key: k, Limited: i == 0, Limit: 1000, CreatedAt: w.Now(),
+					}); err != nil {
+						return payments.Outcome{}, err
+					}
+				}
+				legs[i] = ledger.Leg{Account: a.Number, Amount: amount * int64(2*i-1)}
+			}
+			_, err := w.Book.Move(legs, ledger.Note{At: w.Now()})
+			return payments.Outcome{}, err
+		},
+	})
+	return err
+}
+
+func wantSound(t *testing.T, s *Store, transfers int64) {
+	t.Helper()
+	proof, err := s.Verify(t.Context())
+	if err := errors.Join(err, proof.Err()); err != nil || proof.Transfers != transfers {
+		t.Errorf("%d transfers, want %d: %v", proof.Transfers, transfers, err)
+	}
+}
+
+func TestReplicasKnowWhatTheOthersHaveMoved(t *testing.T) {
+	t.Parallel()
+	url := sqldb.URL(postgrestest.Database(t))
+	a, b := openWith(t, Options{URL: url}), openWith(t, Options{URL: url})
+	defer a.Close()
+	defer b.Close()
+	moved := int64(0)
+	for i := range 60 { // by turns, and now and then some in a row
+		s := a
+		if i%3 == 1 || i%10 > 6 {
+			s = b
+		}
+		if err := till(t, s, fmt.Sprint(i), fmt.Sprint("customer-", i%2), "merchant", 10); err != nil {
+			t.Fatal(err)
+		}
+		moved++
+	}
+	wantSound(t, a, moved)
+	// Each has 300 of 1,000, by either: 700 are left.
+	if err := till(t, b, "most", "customer-0", "merchant", 700); err != nil {
+		t.Fatal(err)
+	}
+	if err := till(t, a, "more", "customer-0", "merchant", 1); !errors.Is(err, ledger.ErrOverdrawn) {
+		t.Errorf("more than there is: %v", err)
+	}
+	wantSound(t, b, moved+1)
+}
+
+func TestAReplicaForgetsWhatAFailoverHasLost(t *testing.T) {
+	t.Parallel()
+	for _, others := range []int{1, 2} { // transfers after it: then there are as many as the replica knows, or more
+		t.Run(fmt.Sprint(others), func(t *testing.T) {
+			t.Parallel()
+			url := sqldb.URL(postgrestest.Database(t))
+			a, b := openWith(t, Options{URL: url}), openWith(t, Options{URL: url})
+			defer a.Close()
+			defer b.Close()
+			for i := range 3 {
+				if err := till(t, a, fmt.Sprint(i), "customer", "merchant", 10); err != nil {
+					t.Fatal(err)
+				}
+			}
+			// The server that takes over has not seen the third.
+			damage(t, b, `DELETE FROM transfers WHERE number = 3`)
+			err := b.db.Write(t.Context(), func(tx *sqldb.Tx) error {
+				for _, q := range []string{
+					`DELETE FROM entries WHERE transfer = 3`,
+					`UPDATE head SET transfers = 2, hash = (SELECT hash FROM transfers WHERE number = 2)`,
+				} {
+					if _, err := tx.ExecContext(t.Context(), q); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i := range others {
+				if err := till(t, b, fmt.Sprint("b", i), "customer", "merchant", 100); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := till(t, a, "a", "customer", "merchant", 1); err != nil {
+				t.Fatal(err)
+			}
+			wantSound(t, a, int64(3+others))
+		})
+	}
+}

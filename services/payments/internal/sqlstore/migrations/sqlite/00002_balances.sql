@@ -1,0 +1,5 @@
+-- +goose Up
+
+-- What an account has and holds is what its last entry says, so that a charge adds rows and changes none.
+ALTER TABLE accounts DROP COLUMN balance;
+ALTER TABLE accounts DROP COLUMN held;
