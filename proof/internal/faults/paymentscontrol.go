@@ -27,20 +27,29 @@ func paymentsControls() []Control {
 		}
 		time.Sleep(20 * time.Millisecond)
 `},
-				{store + "writer.go", `		if err != nil {
-			it.outcome, it.err = payments.Outcome{}, err
-		}
-		close(it.done)
-`, `		select {
-		case <-it.done:
-			continue
-		default:
-		}
-		if err != nil {
-			it.outcome, it.err = payments.Outcome{}, err
-		}
-		close(it.done)
+				{store + "writer.go", `			for _, it := range batch {
+				close(it.done)
+			}
+`, `			for _, it := range batch {
+				select {
+				case <-it.done:
+				default:
+					close(it.done)
+				}
+			}
 `},
+				{store + "writer.go", `			it.outcome, it.err = payments.Outcome{}, err
+		}
+	}
+	done(batch)`, `			select {
+			case <-it.done:
+				continue
+			default:
+			}
+			it.outcome, it.err = payments.Outcome{}, err
+		}
+	}
+	done(batch)`},
 			},
 			Seen: func(a Audit) int { return a.Lost },
 			// Not slow syncs: what a kill finds in a sync has been written, and the system keeps it.
@@ -56,7 +65,7 @@ func paymentsControls() []Control {
 		},
 		{
 			Name:   "writes a balance that is not the sum of its entries",
-			Edits:  []Edit{{store + "write.go", `[]any{a.Number, a.Balance, a.Held}`, `[]any{a.Number, a.Balance + 1, a.Held}`}},
+			Edits:  []Edit{{store + "write.go", `e.Amount, e.Held, e.BalanceAfter, e.HeldAfter)`, `e.Amount, e.Held, e.BalanceAfter+1, e.HeldAfter)`}},
 			Seen:   func(a Audit) int { return len(a.Wrong) },
 			Faults: []string{killedOnSQLite},
 		},
