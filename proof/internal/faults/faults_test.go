@@ -29,7 +29,7 @@ func TestWhatWasAcknowledgedSurvivesEachFault(t *testing.T) {
 	within := func(most float64) func(float64) bool { return func(v float64) bool { return v <= most } }
 	some := func(v float64) bool { return v > 0 }
 	want := map[string]func(float64) bool{
-		"faults.payments_controls_seen": is(6), "faults.payments_auth_outages": is(2), "faults.payments_auth_heal_seconds": within(5),
+		"faults.payments_controls_seen": is(7), "faults.payments_auth_outages": is(2), "faults.payments_auth_heal_seconds": within(5),
 		"faults.payments_invariants": some, "faults.payments_ordered": some,
 	}
 	for _, service := range []string{"users", "payments"} {

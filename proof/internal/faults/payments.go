@@ -18,13 +18,14 @@ import (
 // Payments is the payments service: charges one by one and by a stream, captures, refunds and releases of them, and transfers between
 // accounts of the ledger, all at once; a tenth of it is asked for again on purpose. Beside it runs an auth that knows everybody.
 func Payments() Service {
+	state := newAuth()
 	return Service{
 		Name: "payments", Peer: "orders",
 		Files:    []string{"payments.db", "payments.db-wal", "payments.db-journal"},
 		Volatile: volatile,
 		Verify:   []string{"verify"},
 		Beside: func(ctx context.Context, pki string) ([]string, func() error, error) {
-			auth, err := newAuth().serve(ctx, pki, "127.0.0.1:0")
+			auth, err := state.serve(ctx, pki, "127.0.0.1:0")
 			if err != nil {
 				return nil, nil, err
 			}
@@ -41,6 +42,8 @@ func Payments() Service {
 			return p
 		},
 		Balanced: true,
+		// Who is locked is answered without a write: with what is kept of the key.
+		Alone:    state.lockAll,
 		Controls: paymentsControls(),
 		Faults:   func(b *bench) []fault { return []fault{{authAway, "auth_outages", b.authAway}} },
 	}
@@ -320,25 +323,11 @@ func (p *payments) Settle(ctx context.Context, conn *grpc.ClientConn) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*patience)
 	defer cancel()
 	client, ledger := paymentsv1.NewPaymentServiceClient(conn), paymentsv1.NewLedgerServiceClient(conn)
-	var charges, altered []*charge
-	var moved []*transfer
+	charges, altered, moved := p.open()
 	p.mu.Lock()
-	for _, c := range p.charges {
-		if !c.settled && !c.refused {
-			charges = append(charges, c)
-		}
-		if n := len(c.steps); n > 0 && c.steps[n-1].done.IsZero() {
-			altered = append(altered, c)
-		}
-	}
 	for range min(known, len(p.charges)) {
 		if c := p.charges[p.random.IntN(len(p.charges))]; !c.refused {
 			charges = append(charges, c)
-		}
-	}
-	for _, t := range p.transfers {
-		if !t.settled {
-			moved = append(moved, t)
 		}
 	}
 	p.mu.Unlock()
@@ -361,6 +350,51 @@ func (p *payments) Settle(ctx context.Context, conn *grpc.ClientConn) error {
 		}
 	}
 	return nil
+}
+
+// Again implements Workload.
+func (p *payments) Again(ctx context.Context, conn *grpc.ClientConn) {
+	client, ledger := paymentsv1.NewPaymentServiceClient(conn), paymentsv1.NewLedgerServiceClient(conn)
+	charges, altered, moved := p.open()
+	p.mu.Lock()
+	p.random.Shuffle(len(charges), func(i, j int) { charges[i], charges[j] = charges[j], charges[i] })
+	p.mu.Unlock()
+	attempt := func(call func(context.Context) error) {
+		once, cancel := context.WithTimeout(ctx, callTime)
+		defer cancel()
+		if ctx.Err() == nil {
+			_ = call(once) // it need not be answered
+		}
+	}
+	for _, c := range charges {
+		attempt(func(ctx context.Context) error { return p.send(ctx, client, c) })
+	}
+	for _, c := range altered {
+		attempt(func(ctx context.Context) error { return p.step(ctx, client, c) })
+	}
+	for _, t := range moved {
+		attempt(func(ctx context.Context) error { return p.move(ctx, ledger, t) })
+	}
+}
+
+// open returns what has no answer: charges, those of which a change has none, and transfers.
+func (p *payments) open() (charges, altered []*charge, moved []*transfer) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, c := range p.charges {
+		if !c.settled && !c.refused {
+			charges = append(charges, c)
+		}
+		if n := len(c.steps); n > 0 && c.steps[n-1].done.IsZero() {
+			altered = append(altered, c)
+		}
+	}
+	for _, t := range p.transfers {
+		if !t.settled {
+			moved = append(moved, t)
+		}
+	}
+	return charges, altered, moved
 }
 
 // insist calls until the processor has answered: a service that was killed while it asked asks again by itself.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"maps"
 	"slices"
 	"strconv"
 	"sync"
@@ -22,20 +23,22 @@ import (
 )
 
 // auth is auth.v1 as far as payments needs it, behind the request path of our services: everybody is there, and active unless they were
-// locked. What it knows outlives each time that it is served; its resume tokens say how many locks were told.
+// locked. What it knows outlives each time that it is served; its resume tokens say how many events were told.
 type auth struct {
 	authv1.UnimplementedAuthServiceServer
 	authv1.UnimplementedKeyServiceServer
 
 	mu      sync.Mutex
-	locked  []string      // in the order in which they were
-	changed chan struct{} // closed and replaced with each lock
+	asked   map[string]bool // users who were asked about
+	locked  map[string]bool
+	events  []*authv1.UserEvent
+	changed chan struct{} // closed and replaced when there are more
 	opened  int           // streams, so far
 	held    chan struct{} // closed when streams may tell more than where they begin
 }
 
 func newAuth() *auth {
-	a := &auth{changed: make(chan struct{}), held: make(chan struct{})}
+	a := &auth{asked: make(map[string]bool), locked: make(map[string]bool), changed: make(chan struct{}), held: make(chan struct{})}
 	close(a.held)
 	return a
 }
@@ -44,7 +47,26 @@ func newAuth() *auth {
 func (a *auth) lock(user string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.locked = append(a.locked, user)
+	a.set(true, user)
+}
+
+// lockAll locks everybody who was asked about, or unlocks them.
+func (a *auth) lockAll(on bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.set(on, slices.Collect(maps.Keys(a.asked))...)
+}
+
+// set locks or unlocks users; mu is held.
+func (a *auth) set(locked bool, users ...string) {
+	what := authv1.UserEventType_USER_EVENT_TYPE_ACCOUNT_UNLOCKED
+	if locked {
+		what = authv1.UserEventType_USER_EVENT_TYPE_ACCOUNT_LOCKED
+	}
+	for _, user := range users {
+		a.locked[user] = locked
+		a.events = append(a.events, &authv1.UserEvent{UserId: user, EventType: what})
+	}
 	close(a.changed)
 	a.changed = make(chan struct{})
 }
@@ -72,7 +94,8 @@ const beat = 5 * time.Second
 func (a *auth) GetUser(_ context.Context, req *authv1.GetUserRequest) (*authv1.GetUserResponse, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	active := !slices.Contains(a.locked, req.GetUserId())
+	a.asked[req.GetUserId()] = true
+	active := !a.locked[req.GetUserId()]
 	return &authv1.GetUserResponse{UserId: req.GetUserId(), Active: active, Role: authv1.Role_ROLE_MEMBER}, nil
 }
 
@@ -84,7 +107,7 @@ func (*auth) GetJwks(context.Context, *authv1.GetJwksRequest) (*authv1.GetJwksRe
 // WatchUserEvents implements authv1.AuthServiceServer.
 func (a *auth) WatchUserEvents(req *authv1.WatchUserEventsRequest, stream grpc.ServerStreamingServer[authv1.WatchUserEventsResponse]) error {
 	ctx := stream.Context()
-	told, _ := strconv.Atoi(req.GetResumeToken()) // without one, from the first lock on
+	told, _ := strconv.Atoi(req.GetResumeToken()) // without one, from the first event on
 	if err := stream.Send(&authv1.WatchUserEventsResponse{ResumeToken: strconv.Itoa(told)}); err != nil {
 		return err
 	}
@@ -99,14 +122,11 @@ func (a *auth) WatchUserEvents(req *authv1.WatchUserEventsRequest, stream grpc.S
 	}
 	for {
 		a.mu.Lock()
-		missed, changed := a.locked[told:], a.changed
+		missed, changed := a.events[told:], a.changed
 		a.mu.Unlock()
-		for _, user := range missed {
+		for _, event := range missed {
 			told++
-			if err := stream.Send(&authv1.WatchUserEventsResponse{
-				Event:       &authv1.UserEvent{UserId: user, EventType: authv1.UserEventType_USER_EVENT_TYPE_ACCOUNT_LOCKED},
-				ResumeToken: strconv.Itoa(told),
-			}); err != nil {
+			if err := stream.Send(&authv1.WatchUserEventsResponse{Event: event, ResumeToken: strconv.Itoa(told)}); err != nil {
 				return err
 			}
 		}

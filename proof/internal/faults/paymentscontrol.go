@@ -58,6 +58,12 @@ func paymentsControls() []Control {
 			},
 		},
 		{
+			Name:   "answers with what it has read and a standby may lack",
+			Edits:  []Edit{{store + "read.go", `func(tx *sqldb.Tx) error { return confirm(ctx, tx) }`, `func(*sqldb.Tx) error { return nil }`}},
+			Seen:   func(a Audit) int { return a.Lost },
+			Faults: []string{standbyDead},
+		},
+		{
 			Name:   "knows no key again",
 			Edits:  []Edit{{domain + "charge.go", `Key{caller, methodCharge, key}`, `Key{caller, methodCharge, key + s.newID()}`}},
 			Seen:   func(a Audit) int { return a.Doubled },

@@ -322,6 +322,11 @@ func (u *users) Settle(ctx context.Context, conn *grpc.ClientConn) error {
 	return nil
 }
 
+// Again implements Workload.
+func (u *users) Again(ctx context.Context, conn *grpc.ClientConn) {
+	_ = u.Settle(ctx, conn) // it need not be answered
+}
+
 // Probe implements Workload.
 func (u *users) Probe(ctx context.Context, conn *grpc.ClientConn) error {
 	r := u.ask(1)[0]

@@ -26,6 +26,9 @@ type Service struct {
 	// Beside starts what the service needs beside it, with certificates from the directory pki, and returns the settings that tell it
 	// where that is, and what ends it. None means that it needs nothing.
 	Beside func(ctx context.Context, pki string) (settings []string, end func() error, err error)
+	// Alone is called while a standby is dead, and once there is none to wait for any more: it has the service take another way to the
+	// answer of a call that is sent again. None means that there is but one.
+	Alone func(on bool)
 	// Verify are the arguments with which its program checks its data, the settings left out. None means that it cannot.
 	Verify []string
 	// New returns what is done to it. What it asks for it notes, with each answer and the time of it. Calls is told of each call of
@@ -56,6 +59,8 @@ type Workload interface {
 	Load(ctx context.Context, conn *grpc.ClientConn)
 	// Settle sends again what has no answer yet, and some of what has: all of it must be answered with OK.
 	Settle(ctx context.Context, conn *grpc.ClientConn) error
+	// Again sends once more what has no answer yet, in any order. Nothing of it need be answered.
+	Again(ctx context.Context, conn *grpc.ClientConn)
 	// Audit holds what the service has against what it had acknowledged by then. Cursor is what earlier audits of the same data had
 	// read; nil means none.
 	Audit(ctx context.Context, conn *grpc.ClientConn, by time.Time, cursor *Cursor) (Audit, error)
