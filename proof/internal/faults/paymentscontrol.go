@@ -11,9 +11,17 @@ func paymentsControls() []Control {
 	return []Control{
 		{
 			// As soon as a batch is decided on its callers are answered, and then it is written, somewhat later: else a kill
-			// would have to come within microseconds.
+			// would have to come within microseconds. Where the connection is lost it is not written again: that would mend it.
 			Name: "answers before it commits",
 			Edits: []Edit{
+				{store + "writer.go", `	err := s.db.Write(ctx, func(tx *sqldb.Tx) (err error) {
+`, `	tried := false
+	err := s.db.Write(ctx, func(tx *sqldb.Tx) (err error) {
+		if tried {
+			return sqldb.ErrClosed
+		}
+		tried = true
+`},
 				{store + "writer.go", `			it.outcome, it.err = work.Do(commands[i])
 		}
 `, `			it.outcome, it.err = work.Do(commands[i])
