@@ -11,8 +11,8 @@ import (
 // movedVariable is the environment variable that names the file with which the clock of a service is moved.
 const movedVariable = "PROOF_CLOCK"
 
-// movable are the edits that make a service whose clock is ahead of the machine's by what a file says, and whose timers keep to that
-// clock. The rest of it is as it is shipped.
+// movable are the edits that make a service whose clock is ahead of the machine's by what a file says, and whose timers
+// keep to that clock. The rest of it is as it is shipped.
 func movable() []Edit {
 	const file = "kit/clock/clock.go"
 	return []Edit{

@@ -164,7 +164,8 @@ func (b *bench) killStandby(ctx context.Context) (all Audit, note string, err er
 	}); err != nil {
 		return all, "", err
 	}
-	// Who asks again and again with nobody beside, whose write would have to wait, gets no other answer, even of what can be read.
+	// Who asks again and again with nobody beside, whose write would have to wait, gets no other answer, even of what
+	// can be read.
 	r.insist(ctx, askedAgain)
 	if b.service.Alone != nil {
 		b.service.Alone(true)

@@ -32,7 +32,8 @@ type Options struct {
 	Quick bool
 	// Kills is how often a service is killed on each engine. Zero means 100, or 10 with Quick.
 	Kills int
-	// Pace is how often PostgreSQL is restarted under a load that never ends. Zero means every 20 s, or every 5 s with Quick.
+	// Pace is how often PostgreSQL is restarted under a load that never ends. Zero means every 20 s, or every 5 s with
+	// Quick.
 	Pace time.Duration
 	// Seed decides when. Zero means another one each time; it is printed, but what the machine does at that moment is not repeated.
 	Seed uint64

@@ -22,8 +22,9 @@ import (
 	"github.com/concordat-dev/concordat/kit/token"
 )
 
-// auth is auth.v1 as far as payments needs it, behind the request path of our services: everybody is there, and active unless they were
-// locked. What it knows outlives each time that it is served; its resume tokens say how many events were told.
+// auth is auth.v1 as far as payments needs it, behind the request path of our services: everybody is there, and active
+// unless they were locked. What it knows outlives each time that it is served; its resume tokens say how many events
+// were told.
 type auth struct {
 	authv1.UnimplementedAuthServiceServer
 	authv1.UnimplementedKeyServiceServer

@@ -10,10 +10,11 @@ import (
 )
 
 const (
-	// staleness is for how long customers who were charged before are charged while auth is away: the default of --customer-staleness.
+	// staleness is for how long customers who were charged before are charged while auth is away: the default of
+	// --customer-staleness.
 	staleness = time.Minute
-	// uncertain is how much longer ago than it went away auth may have been heard last, and how long all of an outage takes by the
-	// machine's clock.
+	// uncertain is how much longer ago than it went away auth may have been heard last, and how long all of an outage
+	// takes by the machine's clock.
 	uncertain = 15 * time.Second
 	// Auth is away by the clock of the service: within what is allowed, and far beyond.
 	shortOutage, longOutage = 30 * time.Second, 10 * time.Minute
@@ -44,8 +45,8 @@ type outages struct {
 	all     *Audit
 }
 
-// authAway takes auth away from payments under load, for a while and for ten minutes of the service's clock, and brings it back. A
-// customer is locked meanwhile.
+// authAway takes auth away from payments under load, for a while and for ten minutes of the service's clock, and brings
+// it back. A customer is locked meanwhile.
 func (b *bench) authAway(ctx context.Context) (all Audit, note string, err error) {
 	c, clock, err := b.withClock(ctx)
 	if err != nil {
@@ -136,8 +137,8 @@ func (o *outages) once(ctx context.Context, lasts time.Duration, when string) (t
 			return 0, err
 		}
 	}
-	// Whoever was locked so long ago that nothing known was good any more is not charged on what was known, whether the event has
-	// come or not.
+	// Whoever was locked so long ago that nothing known was good any more is not charged on what was known, whether the
+	// event has come or not.
 	for held := time.Now(); lasts > staleness && time.Since(held) < unheard; {
 		o.want(ctx, client, unlucky, when+": before the lock was told", isLocked)
 		if err := sleep(ctx, pause); err != nil {
@@ -196,8 +197,8 @@ func (o *outages) endure(ctx context.Context, client paymentsv1.PaymentServiceCl
 	return ctx.Err()
 }
 
-// try makes a charge, and returns how it is answered: "" for OK. One that is refused for good is not to be there; one that finds no auth
-// is sent again later, as all others.
+// try makes a charge, and returns how it is answered: "" for OK. One that is refused for good is not to be there; one
+// that finds no auth is sent again later, as all others.
 func (o *outages) try(ctx context.Context, client paymentsv1.PaymentServiceClient, customer string) string {
 	c := o.w.askOf(plain, customer)
 	ctx, cancel := context.WithTimeout(ctx, callTime)
@@ -220,7 +221,8 @@ func (o *outages) want(ctx context.Context, client paymentsv1.PaymentServiceClie
 	}
 }
 
-// wantReplay sends a charge again that was answered: whoever it was of, and whether auth is there or not, the answer is the same.
+// wantReplay sends a charge again that was answered: whoever it was of, and whether auth is there or not, the answer is
+// the same.
 func (o *outages) wantReplay(ctx context.Context, client paymentsv1.PaymentServiceClient, c *charge, what string) {
 	again, cancel := context.WithTimeout(ctx, callTime)
 	defer cancel()

@@ -10,8 +10,9 @@ func paymentsControls() []Control {
 	)
 	return []Control{
 		{
-			// As soon as a batch is decided on its callers are answered, and then it is written, somewhat later: else a kill
-			// would have to come within microseconds. Where the connection is lost it is not written again: that would mend it.
+			// As soon as a batch is decided on its callers are answered, and then it is written, somewhat later: else a
+			// kill would have to come within microseconds. Where the connection is lost it is not written again: that
+			// would mend it.
 			Name: "answers before it commits",
 			Edits: []Edit{
 				{store + "writer.go", `	err := s.db.Write(ctx, func(tx *sqldb.Tx) (err error) {

@@ -52,8 +52,8 @@ func (b *bench) newRestarted(ctx context.Context, name string) (*restarted, erro
 	return r, nil
 }
 
-// once takes PostgreSQL away and brings it back: by turns as an administrator does and as a crash does. It returns when the service has
-// healed: when from then on every call succeeds.
+// once takes PostgreSQL away and brings it back: by turns as an administrator does and as a crash does. It returns when
+// the service has healed: when from then on every call succeeds.
 func (r *restarted) once(ctx context.Context) error {
 	end := r.server.Stop
 	if r.times%2 == 1 {
@@ -113,11 +113,12 @@ func (b *bench) restartPostgres(ctx context.Context) (all Audit, note string, er
 	return all, fmt.Sprintf("%d restarts; %s", r.times, r.refused), ctx.Err()
 }
 
-// restartsOfAStore is how often a database sees its server restarted at a pace, so that an audit does not take ever longer.
+// restartsOfAStore is how often a database sees its server restarted at a pace, so that an audit does not take ever
+// longer.
 const restartsOfAStore = 3
 
-// restartAtPace takes PostgreSQL away and brings it back again and again, under a load that never ends. Where the service takes longer
-// than the pace to heal, the next time waits for it.
+// restartAtPace takes PostgreSQL away and brings it back again and again, under a load that never ends. Where the
+// service takes longer than the pace to heal, the next time waits for it.
 func (b *bench) restartAtPace(ctx context.Context) (all Audit, note string, err error) {
 	if b.server == nil {
 		return all, "", postgres.ErrMissing

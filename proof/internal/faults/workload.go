@@ -26,8 +26,8 @@ type Service struct {
 	// Beside starts what the service needs beside it, with certificates from the directory pki, and returns the settings that tell it
 	// where that is, and what ends it. None means that it needs nothing.
 	Beside func(ctx context.Context, pki string) (settings []string, end func() error, err error)
-	// Alone is called while a standby is dead, and once there is none to wait for any more: it has the service take another way to the
-	// answer of a call that is sent again. None means that there is but one.
+	// Alone is called while a standby is dead, and once there is none to wait for any more: it has the service take
+	// another way to the answer of a call that is sent again. None means that there is but one.
 	Alone func(on bool)
 	// Verify are the arguments with which its program checks its data, the settings left out. None means that it cannot.
 	Verify []string
@@ -73,8 +73,9 @@ type Workload interface {
 	Ordered() Audit
 	// Acknowledged returns how much was acknowledged by then.
 	Acknowledged(by time.Time) int
-	// AnswersAlone says that from now on, or no more, an acknowledgement is the answer to a call that writes, the first one or that of
-	// its key, and nothing else: neither what others are told nor what is read. It is for a store that shows what it may yet lose.
+	// AnswersAlone says that from now on, or no more, an acknowledgement is the answer to a call that writes, the first
+	// one or that of its key, and nothing else: neither what others are told nor what is read. It is for a store that
+	// shows what it may yet lose.
 	AnswersAlone(on bool)
 }
 

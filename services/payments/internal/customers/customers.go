@@ -70,9 +70,9 @@ func (d *Directory) Heard() {
 	d.heard = d.opts.Clock.Now()
 }
 
-// Resumed says that auth's events will be heard again, from where they broke off. Where that was longer ago than what is
-// known is good for, everybody is forgotten: the first response of the stream comes before the events that were missed,
-// and would make all of it good again.
+// Resumed says that auth's events will be heard again, from where they broke off. Where that was longer ago than what
+// is known is good for, everybody is forgotten: the first response of the stream comes before the events that were
+// missed, and would make all of it good again.
 func (d *Directory) Resumed() {
 	d.mu.Lock()
 	stale := d.stale()
