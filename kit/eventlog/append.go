@@ -2,6 +2,7 @@ package eventlog
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"unicode/utf8"
@@ -117,6 +118,42 @@ FROM (`+lastNumber+`) l,
 	unnest($1::bigint[], $2::bytea[], $3::text[], $4::bytea[]) WITH ORDINALITY AS e (at, subject, type, payload, n)`,
 		l.arrays(events)...)
 	return err
+}
+
+// WriteOne runs one statement of a store that adds events beside what else it writes, as a transaction of its own: see
+// sqldb.DB.WriteOne. It is for PostgreSQL and a log with one appender (Options.OneAppender), which the statement itself
+// makes sure of. with are the other parts of it, `WITH name AS (…), …`, with their arguments; the events are added if the
+// part when has a row, which tells whether anything was written.
+func (l *Log) WriteOne(ctx context.Context, with string, args []any, when string, events []Event) (written bool, err error) {
+	if !l.shared || l.inbox != nil {
+		return false, errors.New("the log has several appenders, or is not on PostgreSQL")
+	}
+	for _, e := range events {
+		if err := e.check(); err != nil {
+			return false, fmt.Errorf("append event %q: %w", e.Type, err)
+		}
+	}
+	query := new(strings.Builder)
+	query.WriteString(with)
+	if len(events) > 0 {
+		query.WriteString(", appended AS (INSERT INTO event_log (seq, at, subject, type, payload) SELECT last + n, at, subject, type, payload FROM (" +
+			lastNumber + ") l, " + when + ", (VALUES ")
+		for i, e := range events {
+			if i > 0 {
+				query.WriteString(", ")
+			}
+			n := len(args)
+			fmt.Fprintf(query, "(%d, $%d::bigint, $%d::bytea, $%d::text, $%d::bytea)", i+1, n+1, n+2, n+3, n+4)
+			args = append(args, l.time(e), []byte(e.Subject), e.Type, present(e.Payload))
+		}
+		query.WriteString(") AS e (n, at, subject, type, payload))")
+	}
+	query.WriteString(" SELECT FROM " + when)
+	n, err := l.db.WriteOne(ctx, query.String(), args, channel)
+	if n > 0 {
+		l.appended.signal()
+	}
+	return n > 0, err
 }
 
 // arrays returns the events as arguments of PostgreSQL.

@@ -10,9 +10,9 @@ import (
 )
 
 const (
-	// insertAtOnce is how many rows one statement adds on SQLite. Fewer are added one by one, so that there are two
-	// statements for each table, which stay prepared.
-	insertAtOnce = 16
+	// insertValues is how many values one statement of several rows has at most. The driver of SQLite looks through all
+	// of them for each, so that more would cost more than the statements that they save.
+	insertValues = 64
 	// CopyLeast is how many rows Insert adds by COPY on PostgreSQL. For fewer the round trip is not worth it.
 	CopyLeast = 16
 	// copyChunk is how many bytes of rows are sent at a time: the server adds them while the next are made.
@@ -31,11 +31,11 @@ func (t *Tx) Insert(ctx context.Context, table string, columns []string, n int, 
 		rows := &copyRows{n: n, row: make([]any, len(columns)), fill: fill, made: []byte(copyHeader)}
 		return t.copy(ctx, "COPY "+table+" ("+strings.Join(columns, ", ")+") FROM STDIN BINARY", rows)
 	}
-	args := make([]any, insertAtOnce*len(columns))
+	most := max(1, insertValues/len(columns))
+	args := make([]any, min(n, most)*len(columns))
 	for i := 0; i < n; {
-		most := 1
-		if n-i >= insertAtOnce {
-			most = insertAtOnce
+		if n-i < most {
+			most = 1 // so that there are two statements for each table, which stay prepared
 		}
 		some := args[:most*len(columns)]
 		clear(some)
@@ -43,7 +43,7 @@ func (t *Tx) Insert(ctx context.Context, table string, columns []string, n int, 
 			fill(i, row[:len(columns):len(columns)])
 			i++
 		}
-		if _, err := t.ExecContext(ctx, insertStatement(table, columns, most), some...); err != nil {
+		if _, err := t.ExecContext(ctx, insertStatement(t.engine, table, columns, most), some...); err != nil {
 			return err
 		}
 	}
@@ -51,7 +51,7 @@ func (t *Tx) Insert(ctx context.Context, table string, columns []string, n int, 
 }
 
 // insertStatement returns the statement that adds n rows.
-func insertStatement(table string, columns []string, n int) string {
+func insertStatement(engine Engine, table string, columns []string, n int) string {
 	b := new(strings.Builder)
 	b.WriteString("INSERT INTO " + table + " (" + strings.Join(columns, ", ") + ") VALUES (")
 	for i := range n * len(columns) {
@@ -60,7 +60,11 @@ func insertStatement(table string, columns []string, n int) string {
 		} else if i > 0 {
 			b.WriteString(", ")
 		}
-		fmt.Fprintf(b, "$%d", i+1)
+		if engine == PostgreSQL {
+			fmt.Fprintf(b, "$%d", i+1)
+		} else {
+			b.WriteString("?") // which the driver finds faster than a name
+		}
 	}
 	b.WriteString(")")
 	return b.String()

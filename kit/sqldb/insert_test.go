@@ -21,7 +21,7 @@ func TestInsertAddsEveryRowAsItIs(t *testing.T) {
 		db := openDB(t, fresh(kinds()))
 		long := strings.Repeat("é", copyChunk) // longer than what is sent at a time
 		total := 0
-		for _, n := range []int{0, 1, CopyLeast - 1, CopyLeast, insertAtOnce + 1, 1000} {
+		for _, n := range []int{0, 1, CopyLeast - 1, CopyLeast, insertValues/3 + 1, 1000} {
 			from := total
 			err := db.Write(t.Context(), func(tx *Tx) error {
 				next := 0

@@ -79,3 +79,39 @@ func TestReadOneRunsOneStatement(t *testing.T) {
 		})
 	})
 }
+
+func TestWriteOneIsATransaction(t *testing.T) {
+	onBoth(t, func(t *testing.T, fresh func(sets ...Set) Options) {
+		db := openDB(t, fresh(notes()))
+		told := make(chan struct{}, 16)
+		ctx, cancel := context.WithCancel(t.Context())
+		listened := make(chan error, 1)
+		go func() { listened <- db.Listen(ctx, "notes", func() { told <- struct{}{} }) }()
+		<-told // it listens
+		n, err := db.WriteOne(t.Context(), `INSERT INTO notes (text) VALUES ($1), ($2)`, []any{"a", "b"}, "notes")
+		if err != nil || n != 2 {
+			t.Fatalf("%d rows, %v", n, err)
+		}
+		<-told
+		if _, err = db.WriteOne(t.Context(), `INSERT INTO notes (text) VALUES ($1), ($2)`, []any{"c", "a"}); !IsUnique(err, "notes.text") {
+			t.Errorf("a text twice: %v", err)
+		}
+		n, err = db.WriteOne(t.Context(), `UPDATE notes SET text = $1 WHERE text = $2`, []any{"d", "c"})
+		if err != nil || n != 0 {
+			t.Errorf("%d rows of the one that failed are there, %v", n, err)
+		}
+		done, stop := context.WithCancel(t.Context())
+		stop()
+		if _, err := db.WriteOne(done, `DELETE FROM notes`, nil); !errors.Is(err, context.Canceled) {
+			t.Errorf("a call that has ended: %v", err)
+		}
+		n, err = db.WriteOne(t.Context(), `DELETE FROM notes`, nil)
+		if err != nil || n != 2 {
+			t.Errorf("%d rows were there, %v", n, err)
+		}
+		cancel()
+		if err := <-listened; err != nil {
+			t.Error(err)
+		}
+	})
+}

@@ -60,6 +60,7 @@ type server struct {
 
 	readSettings  string // what each read begins with, beside its limits of time
 	writeSettings string // the same of a write
+	guarded       bool   // no write is right without its settings
 	never         chan struct{}
 	notices       notices
 }
@@ -169,6 +170,7 @@ current_setting('synchronous_commit')`).Scan(&version, &encoding, &durability)
 	case durability == "off":
 		// What is acknowledged is on the disk, whatever the server does for others.
 		s.writeSettings += "; set local synchronous_commit = on"
+		s.guarded = true
 	}
 	if opts.ReadOnly {
 		db := s.openPool(1)
@@ -179,6 +181,7 @@ current_setting('synchronous_commit')`).Scan(&version, &encoding, &durability)
 	}
 	if opts.OneWriter {
 		s.writeSettings += fmt.Sprintf("; select pg_advisory_xact_lock(%d)", int64(writerLock))
+		s.guarded = true
 	}
 	return nil
 }

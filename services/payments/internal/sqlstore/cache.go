@@ -21,26 +21,30 @@ const (
 // not in it: nothing is decided by that, and an erasure, which is no transfer, must not leave it in memory. It is for
 // the writer alone, under the lock of the ledger.
 type cache struct {
-	head     ledger.Head // until when it is true
+	head     payments.Head // until when it is true
+	alone    bool          // nobody else has written when it was looked last
 	byKey    map[ledger.Key]*ledger.Account
 	byNumber map[int64]*ledger.Account
 }
 
 // forget forgets all.
 func (c *cache) forget() {
+	c.alone = false
 	c.byKey, c.byNumber = make(map[ledger.Key]*ledger.Account), make(map[int64]*ledger.Account)
 }
 
 // follow takes over what was done to the ledger up to head. Where that has another history than the cache, as after a
 // failover to a server that had not seen the end of it, all is forgotten. The cache is of no use after an error.
-func (c *cache) follow(ctx context.Context, q sqldb.Querier, head ledger.Head) error {
-	missed := head.Transfers - c.head.Transfers
+func (c *cache) follow(ctx context.Context, q sqldb.Querier, head payments.Head) error {
+	known, now := c.head.Ledger, head.Ledger
+	missed := now.Transfers - known.Transfers
+	c.alone = head.Version == c.head.Version && now.Hash == known.Hash
 	switch {
-	case head.Hash == c.head.Hash:
+	case now.Hash == known.Hash:
 	case missed <= 0 || missed > maxMissed || len(c.byKey) == 0:
 		c.forget()
 	default:
-		same := c.head.Transfers == 0 // a transfer is bound to all before it by its hash
+		same := known.Transfers == 0 // a transfer is bound to all before it by its hash
 		err := rows(ctx, q, func(row scanner) error {
 			var (
 				number        int64
@@ -49,8 +53,8 @@ func (c *cache) follow(ctx context.Context, q sqldb.Querier, head ledger.Head) e
 			if err := row.Scan(&number, &content, &hash); err != nil {
 				return err
 			}
-			if number == c.head.Transfers {
-				same = string(hash) == string(c.head.Hash[:])
+			if number == known.Transfers {
+				same = string(hash) == string(known.Hash[:])
 				return nil
 			}
 			_, entries, err := decodeContent(content)
@@ -63,7 +67,7 @@ func (c *cache) follow(ctx context.Context, q sqldb.Querier, head ledger.Head) e
 				}
 			}
 			return nil
-		}, `SELECT number, content, hash FROM transfers WHERE number BETWEEN $1 AND $2 ORDER BY number`, c.head.Transfers, head.Transfers)
+		}, `SELECT number, content, hash FROM transfers WHERE number BETWEEN $1 AND $2 ORDER BY number`, known.Transfers, now.Transfers)
 		if err != nil {
 			return err
 		}
@@ -88,7 +92,7 @@ func (c *cache) committed(l *payments.Loaded, changes *payments.Changes) {
 			c.put(a)
 		}
 	}
-	c.head = changes.Head.Ledger
+	c.head = changes.Head
 }
 
 func (c *cache) put(a *ledger.Account) {

@@ -12,12 +12,23 @@ import (
 	"github.com/concordat-dev/concordat/services/payments/internal/payments"
 )
 
-// till moves money from an account to another through a store, opening both where they are not there.
+// move is an amount that goes from a customer, who has 1,000, to a merchant. Accounts are opened where there are none.
+type move struct {
+	key, from, to string
+	amount        int64
+}
+
 func till(t *testing.T, s *Store, key string, from, to string, amount int64) error {
 	t.Helper()
-	keys := []ledger.Key{{Owner: from, Kind: ledger.Customer, Currency: "EUR"}, {Owner: to, Kind: ledger.Merchant, Currency: "EUR"}}
-	_, err := s.Do(t.Context(), payments.Command{
-		Claim: payments.Claim{Key: payments.Key{Caller: "c", Method: "m", Key: key}, Digest: sha256.Sum256([]byte(key))},
+	_, err := s.Do(t.Context(), move{key, from, to, amount}.command(s))
+	return err
+}
+
+// command is the move as the store gets it.
+func (m move) command(s *Store) payments.Command {
+	keys := []ledger.Key{{Owner: m.from, Kind: ledger.Customer, Currency: "EUR"}, {Owner: m.to, Kind: ledger.Merchant, Currency: "EUR"}}
+	return payments.Command{
+		Claim: payments.Claim{Key: payments.Key{Caller: "c", Method: "m", Key: m.key}, Digest: sha256.Sum256([]byte(m.key))},
 		Needs: payments.Needs{Accounts: keys},
 		Run: func(w *payments.Work) (payments.Outcome, error) {
 			legs := make([]ledger.Leg, len(keys))
@@ -31,13 +42,18 @@ func till(t *testing.T, s *Store, key string, from, to string, amount int64) err
 						return payments.Outcome{}, err
 					}
 				}
-				legs[i] = ledger.Leg{Account: a.Number, Amount: amount * int64(2*i-1)}
+				legs[i] = ledger.Leg{Account: a.Number, Amount: m.amount * int64(2*i-1)}
 			}
-			_, err := w.Book.Move(legs, ledger.Note{At: w.Now()})
-			return payments.Outcome{}, err
+			if _, err := w.Book.Move(legs, ledger.Note{Reference: m.key, At: w.Now()}); err != nil {
+				return payments.Outcome{}, err
+			}
+			p := payments.Payment{
+				ID: payments.ID(m.key), Order: "o", Customer: payments.CustomerID(m.from), Amount: m.amount, Captured: m.amount, Currency: "EUR",
+				State: payments.StateCaptured, CreatedAt: w.Now(),
+			}
+			return payments.Outcome{Payment: w.Put(p, payments.TransactionCharged, m.amount)}, nil
 		},
-	})
-	return err
+	}
 }
 
 func wantSound(t *testing.T, s *Store, transfers int64) {
@@ -94,8 +110,9 @@ func TestAReplicaForgetsWhatAFailoverHasLost(t *testing.T) {
 			damage(t, b, `DELETE FROM transfers WHERE number = 3`)
 			err := b.db.Write(t.Context(), func(tx *sqldb.Tx) error {
 				for _, q := range []string{
-					`DELETE FROM entries WHERE transfer = 3`,
-					`UPDATE head SET transfers = 2, hash = (SELECT hash FROM transfers WHERE number = 2)`,
+					`DELETE FROM entries WHERE transfer = 3`, `DELETE FROM payments WHERE number = 3`,
+					`DELETE FROM event_log WHERE seq = 3`, `DELETE FROM idempotency_keys WHERE payment = 3`,
+					`UPDATE head SET payments = 2, transfers = 2, version = version - 1, hash = (SELECT hash FROM transfers WHERE number = 2)`,
 				} {
 					if _, err := tx.ExecContext(t.Context(), q); err != nil {
 						return err
@@ -116,5 +133,82 @@ func TestAReplicaForgetsWhatAFailoverHasLost(t *testing.T) {
 			}
 			wantSound(t, a, int64(3+others))
 		})
+	}
+}
+
+func TestACommandThatComesAloneIsWrittenByOneStatement(t *testing.T) {
+	t.Parallel()
+	url := sqldb.URL(postgrestest.Database(t))
+	s, other := openWith(t, Options{URL: url}), openWith(t, Options{URL: url})
+	defer s.Close()
+	defer other.Close()
+	for _, key := range []string{"first", "second"} { // the accounts are there then, and nobody else has come in between
+		if err := till(t, s, key, "customer", "merchant", 10); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.writer.close() // so that the test may do what the writer does
+	transfers := int64(2)
+	alone := func(m move) (it *item, written bool) {
+		it = &item{command: m.command(s), done: make(chan struct{})}
+		if written = s.writeAlone(t.Context(), it); written {
+			transfers++
+		}
+		wantSound(t, other, transfers)
+		return it, written
+	}
+	usual := func(it *item) {
+		t.Helper()
+		if err := s.writeBatch([]*item{it}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range 3 {
+		it, written := alone(move{fmt.Sprint("alone-", i), "customer", "merchant", 100})
+		if !written || it.err != nil || it.outcome.Payment.Captured != 100 || it.outcome.Replayed {
+			t.Fatalf("%t: %+v, %v", written, it.outcome, it.err)
+		}
+	}
+	for name, c := range map[string]struct {
+		move
+		replayed bool
+		want     error
+	}{
+		"a key that was used":              {move{"alone-0", "customer", "merchant", 100}, true, nil},
+		"an account that is not there yet": {move{"new", "another", "merchant", 1}, false, nil},
+		"more than there is":               {move{"much", "customer", "merchant", 900}, false, ledger.ErrOverdrawn},
+	} {
+		it, written := alone(c.move)
+		if written {
+			t.Errorf("%s: written by one statement", name)
+		}
+		usual(it)
+		if !errors.Is(it.err, c.want) || it.outcome.Replayed != c.replayed {
+			t.Errorf("%s: %+v, %v", name, it.outcome, it.err)
+		}
+		if name == "an account that is not there yet" {
+			transfers++
+		}
+		wantSound(t, other, transfers)
+	}
+	// What another replica has written meanwhile is seen, and then it is alone again.
+	if err := till(t, other, "others", "customer", "merchant", 680); err != nil {
+		t.Fatal(err)
+	}
+	transfers++
+	it, written := alone(move{"last", "customer", "merchant", 10})
+	if written {
+		t.Error("written although another replica has written")
+	}
+	if usual(it); !errors.Is(it.err, ledger.ErrOverdrawn) {
+		t.Errorf("10 of nothing: %v", it.err)
+	}
+	usual(&item{command: move{"quiet", "another", "merchant", 1}.command(s)})
+	transfers++
+	if _, written := alone(move{"again", "another", "merchant", 1}); !written {
+		t.Error("not written by one statement when it was alone again")
+	}
+	if _, found, err := s.Lookup(t.Context(), move{key: "again"}.command(s).Claim); err != nil || !found {
+		t.Error(err)
 	}
 }

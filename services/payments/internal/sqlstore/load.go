@@ -30,7 +30,7 @@ func (s *Store) load(ctx context.Context, tx *sqldb.Tx, commands []payments.Comm
 		func() error { return l.kept(commands) },
 		func() error { return l.payments(commands) },
 		func() error { return l.transfers(commands) },
-		func() error { return s.cache.follow(ctx, tx, l.loaded.Head.Ledger) },
+		func() error { return s.cache.follow(ctx, tx, l.loaded.Head) },
 		func() error { return l.byKey(s.cache.byKey, commands) },
 		func() error { return l.byID(commands) },
 	} {

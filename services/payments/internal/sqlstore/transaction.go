@@ -15,10 +15,10 @@ const watchScope = "payments.v1.PaymentService/WatchTransactions/"
 
 // event is a transaction as the log keeps it. Fields are added, never renamed: what was written is read for ever.
 type event struct {
+	Customer   string            `json:"customer"` // the first: see isOf
 	Number     int64             `json:"number"`
 	ID         string            `json:"id"`
 	Order      string            `json:"order"`
-	Customer   string            `json:"customer"`
 	Amount     int64             `json:"amount"`
 	Currency   string            `json:"currency"`
 	State      string            `json:"state"`
@@ -41,7 +41,7 @@ func encodeEvents(told []payments.Transaction) ([]eventlog.Event, error) {
 		t := &told[i]
 		p := &t.Payment
 		e := event{
-			Number: p.Number, ID: string(p.ID), Order: string(p.Order), Customer: string(p.Customer), Amount: p.Amount,
+			Customer: string(p.Customer), Number: p.Number, ID: string(p.ID), Order: string(p.Order), Amount: p.Amount,
 			Currency: string(p.Currency), State: string(p.State), Captured: p.Captured, Refunded: p.Refunded,
 			Capturable: p.Capturable, Hold: p.Hold, Decline: string(p.Decline), Busy: p.Busy, Metadata: p.Metadata,
 			CreatedAt: p.CreatedAt.UnixMicro(), Of: t.Amount,
@@ -53,9 +53,21 @@ func encodeEvents(told []payments.Transaction) ([]eventlog.Event, error) {
 		if err != nil {
 			return nil, fmt.Errorf("encode event: %w", err)
 		}
-		events[i] = eventlog.Event{At: t.At, Subject: string(p.Customer), Type: string(t.Type), Payload: payload}
+		events[i] = eventlog.Event{At: t.At, Type: string(t.Type), Payload: payload}
+		if len(p.Metadata) > 0 {
+			events[i].Subject = string(p.Customer)
+		}
 	}
 	return events, nil
+}
+
+// isOf returns what says whether an event is about a customer. The subject is only there to find what must be erased,
+// which most events have nothing of, because its index is dear. So who it is stands first in the payload.
+func isOf(customer payments.CustomerID) func(eventlog.Event) bool {
+	first := `{"customer":` + jsonOf(customer) + `,`
+	return func(e eventlog.Event) bool {
+		return len(e.Payload) > len(first) && string(e.Payload[:len(first)]) == first || e.Subject == string(customer)
+	}
 }
 
 // Watch begins to follow the transactions of one customer, or of all where customer is empty: after the resume token,
@@ -65,7 +77,7 @@ func encodeEvents(told []payments.Transaction) ([]eventlog.Event, error) {
 func (s *Store) Watch(ctx context.Context, customer payments.CustomerID, token string) (payments.Feed, error) {
 	watch := eventlog.Watch{Scope: watchScope + string(customer), Token: token}
 	if customer != "" {
-		watch.Match = func(e eventlog.Event) bool { return e.Subject == string(customer) }
+		watch.Match = isOf(customer)
 	}
 	sub, err := s.log.Subscribe(ctx, watch)
 	if err != nil {
