@@ -19,7 +19,7 @@ func TestWhatWasAcknowledgedSurvivesEachFault(t *testing.T) {
 	defer cancel()
 	var detail strings.Builder
 	figures, err := Measure(ctx, Options{Root: "../../..", Detail: &detail, effort: &effort{
-		kills: 3, syncKills: 2, fills: 2, syncs: 2, slowSyncs: 1, restarts: 1, paced: 1, pace: time.Second, failovers: 1, outages: 1, alone: 2 * time.Second, cuts: 4, controls: 1, builds: 1,
+		kills: 3, syncKills: 2, fills: 2, syncs: 2, slowSyncs: 1, restarts: 1, paced: 1, pace: time.Second, failovers: 1, outages: 1, longOutage: 2 * time.Minute, alone: 2 * time.Second, cuts: 4, controls: 1, builds: 1,
 		recorded: 500 * time.Millisecond, quiet: 500 * time.Millisecond, underFault: 300 * time.Millisecond,
 	}})
 	if err != nil {
