@@ -147,7 +147,9 @@ func (b *bench) restartAtPace(ctx context.Context) (all Audit, note string, err 
 		}
 		r.check(ctx, &all, fmt.Sprintf("after restart %d", b.pacedRestarts))
 		r.finish(ctx, &all)
-		refused = append(refused, r.refused.String())
+		if calls := r.refused.String(); calls != "" {
+			refused = append(refused, calls)
+		}
 	}
 	return all, fmt.Sprintf("%d restarts, one each %s; %s", b.pacedRestarts, b.pace, strings.Join(refused, "; ")), ctx.Err()
 }
