@@ -77,7 +77,7 @@ func build(ctx context.Context, root, dir, name, service string, edits []Edit) (
 // brokenBuilds breaks the builds that have a mistake, and counts those of which the mistake was seen.
 func (b *bench) brokenBuilds(ctx context.Context) (Audit, string, error) {
 	runs := 0
-	for n, control := range b.service.Controls {
+	for n, control := range b.service.Controls[:min(len(b.service.Controls), b.mistakes)] {
 		binary, err := build(ctx, b.root, b.dir, fmt.Sprintf("%s-control-%d", b.service.Name, n), b.service.Name, control.Edits)
 		if err != nil {
 			return Audit{}, "", err

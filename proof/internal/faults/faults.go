@@ -59,7 +59,8 @@ type effort struct {
 	alone      time.Duration // how long a primary is without its standby
 	cuts       int           // of the power, each both ways
 	controls   int           // in each of the two controls of the power
-	builds     int           // faults for each build with a mistake, at most
+	mistakes   int           // builds with one, at most
+	builds     int           // faults for each of them, at most
 	recorded   time.Duration
 	quiet      time.Duration // how long no call may be in trouble for PostgreSQL to count as back
 	underFault time.Duration // how long the service is used while the disk is full
@@ -71,13 +72,13 @@ func (o Options) amount() effort {
 	}
 	e := effort{
 		kills: 100, syncKills: 25, fills: 6, syncs: 12, slowSyncs: 4, restarts: 2, paced: 6, pace: 20 * time.Second,
-		failovers: 10, outages: 2, longOutage: 10 * time.Minute, alone: outlasts, cuts: 50, controls: 5, builds: 100,
+		failovers: 10, outages: 2, longOutage: 10 * time.Minute, alone: outlasts, cuts: 50, controls: 5, mistakes: 100, builds: 100,
 		recorded: 2 * time.Second, quiet: 2 * time.Second, underFault: time.Second,
 	}
 	if o.Quick {
 		e = effort{
 			kills: 10, syncKills: 3, fills: 2, syncs: 3, slowSyncs: 1, restarts: 1, paced: 2, pace: 5 * time.Second,
-			failovers: 2, outages: 1, longOutage: 10 * time.Minute, alone: outlasts, cuts: 10, controls: 2, builds: 100,
+			failovers: 2, outages: 1, longOutage: 10 * time.Minute, alone: outlasts, cuts: 10, controls: 2, mistakes: 100, builds: 100,
 			recorded: time.Second, quiet: time.Second, underFault: 500 * time.Millisecond,
 		}
 	}
