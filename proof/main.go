@@ -13,6 +13,7 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/alecthomas/kong"
 
@@ -31,19 +32,20 @@ import (
 var goalsText []byte
 
 type options struct {
-	Area     string `arg:"" enum:"${areas}" help:"What to measure: rpc (the request path beside stock grpc-go), faults (gRPC and HTTP/2 as others understand them; kills, full disks, power cuts), start (from exec to healthy), users (the users service on both stores; needs PostgreSQL), payments (charges beside pgbench, of the store and of the program; needs PostgreSQL), skew (this version beside an older one), review (how long the schema review takes, and what it finds)."`
-	JSON     bool   `name:"json" help:"Print one JSON object a line instead of a table."`
-	Quick    bool   `help:"Fewer rounds or cases: to see that it works, not to quote."`
-	Service  string `help:"faults: break this service alone." enum:"users,payments," default:""`
-	Kills    int    `help:"faults: how often a service is killed on each engine. None means 100, or 10 with --quick."`
-	Growth   int    `help:"payments: how many payments the large tables have. None means 1,000,000, or 10,000 with --quick."`
-	Seed     uint64 `help:"faults: what decides when. None means another one each time."`
-	Profile  string `help:"rpc and users: write profiles of the servers under load into this directory." type:"existingdir"`
-	Strict   bool   `help:"End with 1 where a goal is missed."`
-	Baseline string `help:"skew: the commit of the older version. None means the release of proto/baselines.yaml; where that says none, what this change starts from."`
-	Freeze   string `help:"skew: measure nothing, add to the frozen messages: \"missing\" adds one of each message that has none, a full name (payments.v1.ChargeRequest) the one whose JSON comes on standard input." placeholder:"MESSAGE"`
-	As       string `help:"skew: with --freeze MESSAGE, the name of the frozen message." placeholder:"NAME"`
-	Root     string `help:"The repository." default:"." type:"existingdir"`
+	Area     string        `arg:"" enum:"${areas}" help:"What to measure: rpc (the request path beside stock grpc-go), faults (gRPC and HTTP/2 as others understand them; kills, full disks, power cuts), start (from exec to healthy), users (the users service on both stores; needs PostgreSQL), payments (charges beside pgbench, of the store and of the program; needs PostgreSQL), skew (this version beside an older one), review (how long the schema review takes, and what it finds)."`
+	JSON     bool          `name:"json" help:"Print one JSON object a line instead of a table."`
+	Quick    bool          `help:"Fewer rounds or cases: to see that it works, not to quote."`
+	Service  string        `help:"faults: break this service alone." enum:"users,payments," default:""`
+	Kills    int           `help:"faults: how often a service is killed on each engine. None means 100, or 10 with --quick."`
+	Growth   int           `help:"payments: how many payments the large tables have. None means 1,000,000, or 10,000 with --quick."`
+	Pace     time.Duration `help:"faults: how often PostgreSQL is restarted under load that never ends. None means every 20 s, or 5 s with --quick."`
+	Seed     uint64        `help:"faults: what decides when. None means another one each time."`
+	Profile  string        `help:"rpc and users: write profiles of the servers under load into this directory." type:"existingdir"`
+	Strict   bool          `help:"End with 1 where a goal is missed."`
+	Baseline string        `help:"skew: the commit of the older version. None means the release of proto/baselines.yaml; where that says none, what this change starts from."`
+	Freeze   string        `help:"skew: measure nothing, add to the frozen messages: \"missing\" adds one of each message that has none, a full name (payments.v1.ChargeRequest) the one whose JSON comes on standard input." placeholder:"MESSAGE"`
+	As       string        `help:"skew: with --freeze MESSAGE, the name of the frozen message." placeholder:"NAME"`
+	Root     string        `help:"The repository." default:"." type:"existingdir"`
 }
 
 // areas are the first parts of the names of the figures.
@@ -110,7 +112,7 @@ func measure(ctx context.Context, opts options, detail io.Writer) ([]figure.Figu
 	case "rpc":
 		return rpc.Measure(ctx, rpc.Options{Root: opts.Root, Quick: opts.Quick, Profile: opts.Profile, Detail: detail})
 	case "faults":
-		broken := faults.Options{Root: opts.Root, Service: opts.Service, Quick: opts.Quick, Kills: opts.Kills, Seed: opts.Seed, Detail: detail}
+		broken := faults.Options{Root: opts.Root, Service: opts.Service, Quick: opts.Quick, Kills: opts.Kills, Pace: opts.Pace, Seed: opts.Seed, Detail: detail}
 		if opts.Service != "" {
 			return faults.Measure(ctx, broken)
 		}

@@ -77,7 +77,7 @@ func build(ctx context.Context, root, dir, name, service string, edits []Edit) (
 // brokenBuilds breaks the builds that have a mistake, and counts those of which the mistake was seen.
 func (b *bench) brokenBuilds(ctx context.Context) (Audit, string, error) {
 	runs := 0
-	for n, control := range b.service.Controls {
+	for n, control := range b.service.Controls[:min(len(b.service.Controls), b.mistakes)] {
 		binary, err := build(ctx, b.root, b.dir, fmt.Sprintf("%s-control-%d", b.service.Name, n), b.service.Name, control.Edits)
 		if err != nil {
 			return Audit{}, "", err
@@ -108,7 +108,7 @@ func (b *bench) breakBuild(ctx context.Context, n int, control Control, binary, 
 			return 0, err
 		}
 		// A bench of its own: what it counts is in no figure.
-		c := &bench{lab: b.lab.with(dir, binary), effort: b.effort.control(), random: b.random, server: b.server, detail: b.detail}
+		c := &bench{lab: b.lab.with(dir, binary, control.Edits), effort: b.effort.control(), random: b.random, server: b.server, detail: b.detail}
 		faults := c.faults()
 		i := slices.IndexFunc(faults, func(f fault) bool { return f.name == name })
 		if i < 0 {

@@ -17,6 +17,9 @@ const outlasts = 13 * time.Second
 // have been given up.
 const askedAgain = outlasts
 
+// otherWay is how long it is sent again when the service takes another way to the answer.
+const otherWay = 3 * time.Second
+
 // pair is a PostgreSQL with a standby that it waits for, and a service that knows both.
 type pair struct {
 	*bench
@@ -150,6 +153,8 @@ func (b *bench) killStandby(ctx context.Context) (all Audit, note string, err er
 		if err := r.standby.Kill(); err != nil {
 			return err
 		}
+		// A commit whose wait is cancelled can be read from then on, by whoever watches too, and is on one disk alone.
+		r.w.AnswersAlone(true)
 		// An answer to what the standby had may be on its way.
 		if err := sleep(ctx, 100*time.Millisecond); err != nil {
 			return err
@@ -159,15 +164,20 @@ func (b *bench) killStandby(ctx context.Context) (all Audit, note string, err er
 	}); err != nil {
 		return all, "", err
 	}
-	// Who asks again with nobody beside, whose write would have to wait, gets no other answer.
-	asked, cancel := context.WithTimeout(ctx, askedAgain)
-	_ = r.w.Settle(asked, r.p.conn) // it is not to succeed
-	cancel()
+	// Who asks again and again with nobody beside, whose write would have to wait, gets no other answer, even of what
+	// can be read.
+	r.insist(ctx, askedAgain)
+	if b.service.Alone != nil {
+		b.service.Alone(true)
+		r.insist(ctx, otherWay)
+		b.service.Alone(false)
+	}
 	after = r.w.Acknowledged(always())
 	if err := r.primary.Kill(); err != nil {
 		return all, "", err
 	}
 	b.told += after - before
+	r.w.AnswersAlone(false)
 	if err := r.standby.Restart(ctx); err != nil {
 		return all, "", err
 	}
@@ -185,6 +195,16 @@ func (b *bench) killStandby(ctx context.Context) (all Audit, note string, err er
 	b.order(r.w, &all, "the standby alone")
 	b.inspect(ctx, r.p, r.store, &all, "the standby alone")
 	return all, fmt.Sprintf("dead for %s, in which %d were acknowledged; %s", b.alone, after-before, r.refused), ctx.Err()
+}
+
+// insist sends all that has no answer again and again, for so long. It is not to succeed.
+func (r *pair) insist(ctx context.Context, lasts time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, lasts)
+	defer cancel()
+	for ctx.Err() == nil {
+		r.w.Again(ctx, r.p.conn)
+		_ = sleep(ctx, pause) // the loop looks at its context
+	}
 }
 
 // answering waits until the service reads and writes again.

@@ -32,6 +32,9 @@ type Options struct {
 	Quick bool
 	// Kills is how often a service is killed on each engine. Zero means 100, or 10 with Quick.
 	Kills int
+	// Pace is how often PostgreSQL is restarted under a load that never ends. Zero means every 20 s, or every 5 s with
+	// Quick.
+	Pace time.Duration
 	// Seed decides when. Zero means another one each time; it is printed, but what the machine does at that moment is not repeated.
 	Seed uint64
 	// Detail gets what stands behind the figures.
@@ -48,11 +51,16 @@ type effort struct {
 	syncs      int           // failed
 	slowSyncs  int           // times that syncs are slow
 	restarts   int           // of PostgreSQL, each both ways
+	paced      int           // of them under a load that never ends
+	pace       time.Duration // of those
 	failovers  int           // from a primary that is killed to its standby
+	outages    int           // of a service that this one stands on, each short and long
+	longOutage time.Duration // by the clock of the service
 	alone      time.Duration // how long a primary is without its standby
 	cuts       int           // of the power, each both ways
 	controls   int           // in each of the two controls of the power
-	builds     int           // faults for each build with a mistake, at most
+	mistakes   int           // builds with one, at most
+	builds     int           // faults for each of them, at most
 	recorded   time.Duration
 	quiet      time.Duration // how long no call may be in trouble for PostgreSQL to count as back
 	underFault time.Duration // how long the service is used while the disk is full
@@ -63,17 +71,22 @@ func (o Options) amount() effort {
 		return *o.effort
 	}
 	e := effort{
-		kills: 100, syncKills: 25, fills: 6, syncs: 12, slowSyncs: 4, restarts: 2, failovers: 10, alone: outlasts, cuts: 50, controls: 5, builds: 100,
+		kills: 100, syncKills: 25, fills: 6, syncs: 12, slowSyncs: 4, restarts: 2, paced: 6, pace: 20 * time.Second,
+		failovers: 10, outages: 2, longOutage: 10 * time.Minute, alone: outlasts, cuts: 50, controls: 5, mistakes: 100, builds: 100,
 		recorded: 2 * time.Second, quiet: 2 * time.Second, underFault: time.Second,
 	}
 	if o.Quick {
 		e = effort{
-			kills: 10, syncKills: 3, fills: 2, syncs: 3, slowSyncs: 1, restarts: 1, failovers: 2, alone: outlasts, cuts: 10, controls: 2, builds: 100,
+			kills: 10, syncKills: 3, fills: 2, syncs: 3, slowSyncs: 1, restarts: 1, paced: 2, pace: 5 * time.Second,
+			failovers: 2, outages: 1, longOutage: 10 * time.Minute, alone: outlasts, cuts: 10, controls: 2, mistakes: 100, builds: 100,
 			recorded: time.Second, quiet: time.Second, underFault: 500 * time.Millisecond,
 		}
 	}
 	if o.Kills > 0 {
 		e.kills = o.Kills
+	}
+	if o.Pace > 0 {
+		e.pace = o.Pace
 	}
 	return e
 }
@@ -81,7 +94,8 @@ func (o Options) amount() effort {
 // control is how much is done to a build that is to fail.
 func (e effort) control() effort {
 	return effort{
-		kills: 3, syncKills: 2, fills: 1, syncs: 2, slowSyncs: 1, restarts: 1, failovers: 1, alone: e.alone, cuts: 2, controls: 1,
+		kills: 3, syncKills: 2, fills: 1, syncs: 2, slowSyncs: 1, restarts: 1, paced: 1, pace: time.Second,
+		failovers: 1, outages: 1, longOutage: 2 * time.Minute, alone: e.alone, cuts: 2, controls: 1,
 		recorded: 500 * time.Millisecond, quiet: 500 * time.Millisecond, underFault: 300 * time.Millisecond,
 	}
 }
@@ -97,15 +111,18 @@ type bench struct {
 	server *postgres.Server // nil where there is none
 	detail io.Writer
 
-	total        Audit     // the controls left out
-	kills, cuts  int       // so far
-	syncKills    int       // so far
-	controlLost  int       // on a disk that syncs nothing
-	controlsSeen int       // mistakes of other builds
-	heal         []float64 // seconds, of each restart of PostgreSQL
-	failover     []float64 // seconds, of each
-	told         int       // what was acknowledged while the standby was dead
-	room         []float64 // seconds until something is written again once there is room
+	total         Audit     // the controls left out
+	kills, cuts   int       // so far
+	syncKills     int       // so far
+	controlLost   int       // on a disk that syncs nothing
+	controlsSeen  int       // mistakes of other builds
+	heal          []float64 // seconds, of each restart of PostgreSQL
+	pacedRestarts int       // so far
+	failover      []float64 // seconds, of each
+	away          int       // times that the service it stands on was
+	back          []float64 // seconds until all is well again, of each
+	told          int       // what was acknowledged while the standby was dead
+	room          []float64 // seconds until something is written again once there is room
 }
 
 // fault is one that is caused: its name, the figure that has no value where it cannot be, and what causes it.
@@ -123,6 +140,7 @@ const (
 	syncFails         = "a sync fails"
 	syncsSlow         = "syncs are slow"
 	postgresRestarted = "PostgreSQL restarted"
+	restartedAtPace   = "PostgreSQL at a pace"
 	primaryKilled     = "primary killed"
 	standbyDead       = "standby dead"
 	powerCut          = "power cut"
@@ -130,7 +148,7 @@ const (
 
 // faults returns all of them, in the order in which they are caused.
 func (b *bench) faults() []fault {
-	return []fault{
+	all := []fault{
 		{killedOnSQLite, "kills", b.killSQLite},
 		{killedOnPostgres, "kills", b.killPostgres},
 		{killedAtSync, "sync_kills", b.killAtSyncs},
@@ -138,10 +156,15 @@ func (b *bench) faults() []fault {
 		{syncFails, "failed_syncs", b.failedSyncs},
 		{syncsSlow, "slow_syncs", b.slowSyncs},
 		{postgresRestarted, "pg_heal_seconds", b.restartPostgres},
+		{restartedAtPace, "paced_restarts", b.restartAtPace},
 		{primaryKilled, "failover_seconds", b.killPrimaries},
 		{standbyDead, "standby_acknowledged", b.killStandby},
 		{powerCut, "power_cuts", b.powerCuts},
 	}
+	if b.lab != nil && b.service.Faults != nil {
+		all = append(all, b.service.Faults(b)...)
+	}
+	return all
 }
 
 // Measure breaks each service in every way and returns the figures, whose names begin with "faults." and the name of the service.

@@ -19,18 +19,18 @@ import (
 // Payments is the payments service: charges one by one and by a stream, captures, refunds and releases of them, and transfers between
 // accounts of the ledger, all at once; a tenth of it is asked for again on purpose. Beside it runs an auth that knows everybody.
 func Payments() Service {
+	state := auth.New()
 	return Service{
 		Name: "payments", Peer: "orders",
 		Files:    []string{"payments.db", "payments.db-wal", "payments.db-journal"},
 		Volatile: volatile,
 		Verify:   []string{"verify"},
 		Beside: func(ctx context.Context, pki string) ([]string, func() error, error) {
-			known, err := auth.Start(ctx, pki, trustDomain)
+			known, err := state.Serve(ctx, pki, trustDomain, "127.0.0.1:0")
 			if err != nil {
 				return nil, nil, err
 			}
-			// Nobody is erased here, so nobody serves users.
-			return []string{"--auth", known.Target, "--users", "passthrough:///127.0.0.1:1"}, known.Close, nil
+			return paymentsSettings(known), known.Close, nil
 		},
 		New: func(seed uint64, calls Calls) Workload {
 			p := &payments{
@@ -43,8 +43,16 @@ func Payments() Service {
 			return p
 		},
 		Balanced: true,
+		// Who is locked is answered without a write: with what is kept of the key.
+		Alone:    state.LockAll,
 		Controls: paymentsControls(),
+		Faults:   func(b *bench) []fault { return []fault{{authAway, "auth_outages", b.authAway}} },
 	}
+}
+
+// paymentsSettings say where auth is. Nobody is erased here, so nobody serves users.
+func paymentsSettings(known *auth.Server) []string {
+	return []string{"--auth", known.Target, "--users", "passthrough:///127.0.0.1:1"}
 }
 
 const (
@@ -84,6 +92,7 @@ type payments struct {
 	token     string   // of the events, before the first
 	wrongs    []string // what was not as it must be while the service was used
 	glances   int      // at the invariants, that were answered
+	deaf      bool     // what others are told, and what is read, is not noted
 }
 
 var _ Workload = (*payments)(nil)
@@ -175,8 +184,8 @@ func (p *payments) chargeOnce(ctx context.Context, client paymentsv1.PaymentServ
 		attempt, cancel := context.WithTimeout(ctx, callTime)
 		err := p.send(attempt, client, c)
 		cancel()
-		if ctx.Err() != nil {
-			err = nil
+		if ctx.Err() != nil || err != nil && atProcessor(err) {
+			err = nil // the caller gave it up, or nothing is the matter with the service
 		}
 		ended(err)
 		return
@@ -197,7 +206,10 @@ func (p *payments) resend() *charge {
 	if p.random.IntN(2) == 0 {
 		from = max(len(p.charges)-2*together, 0)
 	}
-	return p.charges[from+p.random.IntN(len(p.charges)-from)]
+	if c := p.charges[from+p.random.IntN(len(p.charges)-from)]; !c.refused {
+		return c
+	}
+	return nil
 }
 
 // send sends a charge.
@@ -312,23 +324,11 @@ func (p *payments) Settle(ctx context.Context, conn *grpc.ClientConn) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*patience)
 	defer cancel()
 	client, ledger := paymentsv1.NewPaymentServiceClient(conn), paymentsv1.NewLedgerServiceClient(conn)
-	var charges, altered []*charge
-	var moved []*transfer
+	charges, altered, moved := p.open()
 	p.mu.Lock()
-	for _, c := range p.charges {
-		if !c.settled {
-			charges = append(charges, c)
-		}
-		if n := len(c.steps); n > 0 && c.steps[n-1].done.IsZero() {
-			altered = append(altered, c)
-		}
-	}
 	for range min(known, len(p.charges)) {
-		charges = append(charges, p.charges[p.random.IntN(len(p.charges))])
-	}
-	for _, t := range p.transfers {
-		if !t.settled {
-			moved = append(moved, t)
+		if c := p.charges[p.random.IntN(len(p.charges))]; !c.refused {
+			charges = append(charges, c)
 		}
 	}
 	p.mu.Unlock()
@@ -353,6 +353,51 @@ func (p *payments) Settle(ctx context.Context, conn *grpc.ClientConn) error {
 	return nil
 }
 
+// Again implements Workload.
+func (p *payments) Again(ctx context.Context, conn *grpc.ClientConn) {
+	client, ledger := paymentsv1.NewPaymentServiceClient(conn), paymentsv1.NewLedgerServiceClient(conn)
+	charges, altered, moved := p.open()
+	p.mu.Lock()
+	p.random.Shuffle(len(charges), func(i, j int) { charges[i], charges[j] = charges[j], charges[i] })
+	p.mu.Unlock()
+	attempt := func(call func(context.Context) error) {
+		once, cancel := context.WithTimeout(ctx, callTime)
+		defer cancel()
+		if ctx.Err() == nil {
+			_ = call(once) // it need not be answered
+		}
+	}
+	for _, c := range charges {
+		attempt(func(ctx context.Context) error { return p.send(ctx, client, c) })
+	}
+	for _, c := range altered {
+		attempt(func(ctx context.Context) error { return p.step(ctx, client, c) })
+	}
+	for _, t := range moved {
+		attempt(func(ctx context.Context) error { return p.move(ctx, ledger, t) })
+	}
+}
+
+// open returns what has no answer: charges, those of which a change has none, and transfers.
+func (p *payments) open() (charges, altered []*charge, moved []*transfer) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, c := range p.charges {
+		if !c.settled && !c.refused {
+			charges = append(charges, c)
+		}
+		if n := len(c.steps); n > 0 && c.steps[n-1].done.IsZero() {
+			altered = append(altered, c)
+		}
+	}
+	for _, t := range p.transfers {
+		if !t.settled {
+			moved = append(moved, t)
+		}
+	}
+	return charges, altered, moved
+}
+
 // insist calls until the processor has answered: a service that was killed while it asked asks again by itself.
 func insist(ctx context.Context, call func() error) error {
 	for {
@@ -361,6 +406,13 @@ func insist(ctx context.Context, call func() error) error {
 			return err
 		}
 	}
+}
+
+// AnswersAlone implements Workload.
+func (p *payments) AnswersAlone(on bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.deaf = on
 }
 
 // Probe implements Workload.

@@ -28,6 +28,9 @@ func (p *payments) Audit(ctx context.Context, conn *grpc.ClientConn, by time.Tim
 		}
 	}
 	p.compareMoved(entries, by, &a)
+	if err := p.balance(ctx, ledger); err != nil {
+		return a, err
+	}
 	if cursor == nil {
 		cursor = &Cursor{}
 	}
@@ -82,6 +85,10 @@ func (p *payments) compare(found map[string][]*paymentsv1.Payment, by time.Time)
 	defer p.mu.Unlock()
 	for _, c := range p.charges {
 		list := found[c.order]
+		if c.refused && len(list) > 0 {
+			a.wrong("%s was refused, and is %v", c.order, list[0])
+			continue
+		}
 		a.Doubled += max(len(list)-1, 0)
 		done := c.done(by)
 		a.Acknowledged += done

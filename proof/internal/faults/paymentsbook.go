@@ -45,6 +45,7 @@ type charge struct {
 	first                *paymentsv1.Payment // what was answered first
 	seen                 time.Time           // when it was first known to be there; zero means never
 	settled              bool                // whether it was answered with OK
+	refused              bool                // whether it is not to be there: the customer is locked
 	busy                 bool                // whether somebody takes a step
 	steps                []step
 	attempts             []*attempt
@@ -164,12 +165,17 @@ func (p *payments) kind() kind {
 }
 
 // ask notes one more charge.
-func (p *payments) ask(k kind) *charge {
+func (p *payments) ask(k kind) *charge { return p.askOf(k, "") }
+
+// askOf notes one more charge of a customer; "" is any of those who are charged all the time.
+func (p *payments) askOf(k kind, customer string) *charge {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if customer == "" {
+		customer = p.customers[p.random.IntN(len(p.customers))]
+	}
 	c := &charge{
-		kind: k, order: fmt.Sprintf("order-%d", len(p.charges)), key: p.newID(), amount: 100 + p.random.Int64N(100_000),
-		customer: p.customers[p.random.IntN(len(p.customers))],
+		kind: k, order: fmt.Sprintf("order-%d", len(p.charges)), key: p.newID(), amount: 100 + p.random.Int64N(100_000), customer: customer,
 	}
 	p.charges = append(p.charges, c)
 	p.orders[c.order] = c
@@ -229,6 +235,9 @@ func (p *payments) told(got *paymentsv1.Payment) {
 	}
 	if c.id != "" && c.id != got.GetPaymentId() {
 		p.wrongs = append(p.wrongs, fmt.Sprintf("%s is payment %s, and others are told of it as %s", c.order, c.id, got.GetPaymentId()))
+	}
+	if p.deaf {
+		return
 	}
 	c.id = got.GetPaymentId()
 	if c.seen.IsZero() {

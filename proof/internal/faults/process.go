@@ -38,13 +38,15 @@ type lab struct {
 	binary   string
 	pki      string
 	settings []string // that say where what it needs is
+	extra    []string // of its environment
+	edits    []Edit   // of the build; none of the one that is shipped
 	creds    credentials.TransportCredentials
 }
 
-// with returns the same with another build, and another directory.
-func (l *lab) with(dir, binary string) *lab {
+// with returns the same with another build, made by edits, and another directory.
+func (l *lab) with(dir, binary string, edits []Edit) *lab {
 	other := *l
-	other.dir, other.binary = dir, binary
+	other.dir, other.binary, other.edits = dir, binary, edits
 	return &other
 }
 
@@ -95,7 +97,7 @@ func (l *lab) environment(s store) []string {
 	if s.url != "" {
 		kept = append(kept, "CONCORDAT_"+strings.ToUpper(l.service.Name)+"_DATABASE_URL="+s.url)
 	}
-	return kept
+	return append(kept, l.extra...)
 }
 
 // verify runs the service's own check of its data, and returns what it complains of.

@@ -49,7 +49,7 @@ func (b *bench) figures(missing map[string]bool) []figure.Figure {
 		}
 		return value
 	}
-	points := b.kills + b.syncKills + b.cuts + len(b.heal) + len(b.failover) + len(b.room) + b.syncs + b.effort.slowSyncs + 1
+	points := b.kills + b.syncKills + b.cuts + len(b.heal) + len(b.failover) + len(b.room) + b.away + b.syncs + b.effort.slowSyncs + 1
 	figures := []figure.Figure{
 		of("lost_acknowledged", float64(b.total.Lost), points),
 		of("doubled", float64(b.total.Doubled), points),
@@ -60,6 +60,7 @@ func (b *bench) figures(missing map[string]bool) []figure.Figure {
 		of("failed_syncs", float64(b.syncs), 1),
 		of("slow_syncs", float64(b.effort.slowSyncs), 1),
 		of("pg_heal_seconds", worst(b.heal), len(b.heal)),
+		of("paced_restarts", float64(b.pacedRestarts), 1),
 		of("failovers", float64(len(b.failover)), 1),
 		of("failover_seconds", worst(b.failover), len(b.failover)),
 		of("standby_acknowledged", float64(b.told), 1),
@@ -68,6 +69,9 @@ func (b *bench) figures(missing map[string]bool) []figure.Figure {
 	}
 	if len(b.service.Controls) > 0 {
 		figures = append(figures, of("controls_seen", float64(b.controlsSeen), 1))
+	}
+	if b.service.Faults != nil {
+		figures = append(figures, of("auth_outages", float64(b.away), 1), of("auth_heal_seconds", worst(b.back), len(b.back)))
 	}
 	if b.service.Balanced {
 		figures = append(figures, of("invariants", float64(b.total.Glances), points), of("ordered", float64(b.total.Ordered), points))

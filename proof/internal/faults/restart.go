@@ -2,7 +2,9 @@ package faults
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -12,69 +14,144 @@ import (
 // outage is how long PostgreSQL is away, at least.
 const outage = 300 * time.Millisecond
 
-// restartPostgres takes PostgreSQL away under load and brings it back: once as an administrator does, once as a crash does. The
-// service goes on all the time. It has healed when from then on every call succeeds.
-func (b *bench) restartPostgres(ctx context.Context) (all Audit, note string, err error) {
+// restarted is a service on a PostgreSQL that goes away and comes back, while the service goes on.
+type restarted struct {
+	*bench
+	store   store
+	p       *process
+	w       Workload
+	cursor  *Cursor
+	watched *healing
+	refused *answers
+	times   int
+}
+
+// newRestarted starts the service on a new database.
+func (b *bench) newRestarted(ctx context.Context, name string) (*restarted, error) {
 	if b.server == nil {
-		return all, "", postgres.ErrMissing
+		return nil, postgres.ErrMissing
 	}
 	url, err := b.server.Database(ctx)
 	if err != nil {
-		return all, "", err
+		return nil, err
 	}
-	s := store{data: b.fresh("restart"), url: url}
-	watched := &healing{flying: make(map[int]time.Time)}
-	refused := &answers{counts: map[string]int{}, on: true}
-	w, cursor := b.book(func() func(error) {
-		ended, told := watched.calls(), refused.calls()
+	r := &restarted{
+		bench: b, store: store{data: b.fresh(name), url: url}, cursor: &Cursor{},
+		watched: &healing{flying: make(map[int]time.Time)}, refused: &answers{counts: map[string]int{}, on: true},
+	}
+	r.w = b.book(func() func(error) {
+		ended, told := r.watched.calls(), r.refused.calls()
 		return func(err error) { ended(err); told(err) }
-	}), &Cursor{}
-	p, err := b.start(ctx, s, false)
-	if err != nil {
-		return all, "", err
+	})
+	if r.p, err = b.start(ctx, r.store, false); err != nil {
+		return nil, err
 	}
-	defer func() { _ = p.kill() }() // where it went on to the end, it has been stopped
-	if err := w.Begin(ctx, p.conn); err != nil {
-		return all, "", err
+	if err := r.w.Begin(ctx, r.p.conn); err != nil {
+		return nil, errors.Join(err, r.p.kill())
 	}
-	for n := range 2 * b.effort.restarts {
-		how, end := "stop", b.server.Stop
-		if n%2 == 1 {
-			how, end = "kill", b.server.Kill
-		}
-		when := fmt.Sprintf("%s %d", how, n/2+1)
-		var took time.Duration
-		if err := under(ctx, w, p, func(ctx context.Context) error {
-			if err := sleep(ctx, 200*time.Millisecond+time.Duration(b.random.Int64N(int64(200*time.Millisecond)))); err != nil {
-				return err
-			}
-			if err := end(); err != nil {
-				return err
-			}
-			if err := sleep(ctx, outage); err != nil {
-				return err
-			}
-			if err := b.server.Restart(ctx); err != nil {
-				return err
-			}
-			var err error
-			took, err = watched.wait(ctx, time.Now(), b.quiet)
-			return err
-		}); err != nil {
-			return all, "", err
-		}
-		b.heal = append(b.heal, took.Seconds())
-		b.settle(ctx, p, w, &all, when)
-		all.add(b.audit(ctx, p, w, always(), cursor, when))
+	return r, nil
+}
+
+// once takes PostgreSQL away and brings it back: by turns as an administrator does and as a crash does. It returns when
+// the service has healed: when from then on every call succeeds.
+func (r *restarted) once(ctx context.Context) error {
+	end := r.server.Stop
+	if r.times%2 == 1 {
+		end = r.server.Kill
 	}
-	b.order(w, &all, "at the end")
-	b.inspect(ctx, p, s, &all, "at the end")
+	r.times++
+	if err := end(); err != nil {
+		return err
+	}
+	if err := sleep(ctx, outage); err != nil {
+		return err
+	}
+	if err := r.server.Restart(ctx); err != nil {
+		return err
+	}
+	took, err := r.watched.wait(ctx, time.Now(), r.quiet)
+	r.heal = append(r.heal, took.Seconds())
+	return err
+}
+
+// check sends again what has no answer and audits.
+func (r *restarted) check(ctx context.Context, all *Audit, when string) {
+	r.settle(ctx, r.p, r.w, all, when)
+	all.add(r.audit(ctx, r.p, r.w, always(), r.cursor, when))
+}
+
+// finish holds all that was answered against one order, stops the service and has it check its data.
+func (r *restarted) finish(ctx context.Context, all *Audit) {
+	r.order(r.w, all, "at the end")
+	r.inspect(ctx, r.p, r.store, all, "at the end")
 	// A server that went away during a COMMIT leaves its outcome open; one that is not there leaves nothing.
-	for _, other := range refused.others("Unavailable OUTCOME_UNKNOWN", "Unavailable STORAGE_UNAVAILABLE", "Unavailable CONSUMER_TOO_SLOW", "ResourceExhausted CONSUMER_TOO_SLOW",
+	for _, other := range r.refused.others("Unavailable OUTCOME_UNKNOWN", "Unavailable STORAGE_UNAVAILABLE", "Unavailable CONSUMER_TOO_SLOW", "ResourceExhausted CONSUMER_TOO_SLOW",
 		"DeadlineExceeded", "DeadlineExceeded DEADLINE_EXCEEDED") { // callers who wait for less time than it takes
 		all.wrong("calls while PostgreSQL is away: %s", other)
 	}
-	return all, fmt.Sprintf("%d restarts; %s", 2*b.effort.restarts, refused), ctx.Err()
+}
+
+// restartPostgres takes PostgreSQL away under load and brings it back, both ways, and audits after each time.
+func (b *bench) restartPostgres(ctx context.Context) (all Audit, note string, err error) {
+	r, err := b.newRestarted(ctx, "restart")
+	if err != nil {
+		return all, "", err
+	}
+	defer func() { _ = r.p.kill() }() // where it went on to the end, it has been stopped
+	for range 2 * b.effort.restarts {
+		if err := under(ctx, r.w, r.p, func(ctx context.Context) error {
+			if err := sleep(ctx, 200*time.Millisecond+time.Duration(b.random.Int64N(int64(200*time.Millisecond)))); err != nil {
+				return err
+			}
+			return r.once(ctx)
+		}); err != nil {
+			return all, "", err
+		}
+		r.check(ctx, &all, fmt.Sprintf("restart %d", r.times))
+	}
+	r.finish(ctx, &all)
+	return all, fmt.Sprintf("%d restarts; %s", r.times, r.refused), ctx.Err()
+}
+
+// restartsOfAStore is how often a database sees its server restarted at a pace, so that an audit does not take ever
+// longer.
+const restartsOfAStore = 3
+
+// restartAtPace takes PostgreSQL away and brings it back again and again, under a load that never ends. Where the
+// service takes longer than the pace to heal, the next time waits for it.
+func (b *bench) restartAtPace(ctx context.Context) (all Audit, note string, err error) {
+	if b.server == nil {
+		return all, "", postgres.ErrMissing
+	}
+	var refused []string
+	for n := 0; n < b.effort.paced; n += restartsOfAStore {
+		r, err := b.newRestarted(ctx, fmt.Sprintf("paced-%d", n))
+		if err != nil {
+			return all, "", err
+		}
+		defer func() { _ = r.p.kill() }() // where it went on to the end, it has been stopped
+		if err := under(ctx, r.w, r.p, func(ctx context.Context) error {
+			begun := time.Now()
+			for k := range min(restartsOfAStore, b.effort.paced-n) {
+				if err := sleep(ctx, time.Until(begun.Add(time.Duration(k+1)*b.pace))); err != nil {
+					return err
+				}
+				if err := r.once(ctx); err != nil {
+					return err
+				}
+				b.pacedRestarts++
+			}
+			return nil
+		}); err != nil {
+			return all, "", err
+		}
+		r.check(ctx, &all, fmt.Sprintf("after restart %d", b.pacedRestarts))
+		r.finish(ctx, &all)
+		if calls := r.refused.String(); calls != "" {
+			refused = append(refused, calls)
+		}
+	}
+	return all, fmt.Sprintf("%d restarts, one each %s; %s", b.pacedRestarts, b.pace, strings.Join(refused, "; ")), ctx.Err()
 }
 
 // slow is how long a call takes that is in trouble: it waits for a connection, say.

@@ -55,6 +55,7 @@ type users struct {
 	rows   map[string]*row // by email
 	order  []*row          // in the order in which they were asked for
 	token  string          // of the events, before the first
+	deaf   bool            // what others are told is not noted
 }
 
 // row is a user that was asked for.
@@ -273,9 +274,9 @@ func (u *users) watch(ctx context.Context, client usersv1.UserServiceClient) {
 		var resp *usersv1.WatchUsersResponse
 		if resp, err = stream.Recv(); err == nil && resp.GetEvent() != nil {
 			u.mu.Lock()
-			r := u.rows[resp.GetEvent().GetUser().GetEmail()]
+			r, deaf := u.rows[resp.GetEvent().GetUser().GetEmail()], u.deaf
 			u.mu.Unlock()
-			if r != nil {
+			if r != nil && !deaf {
 				u.answered(false, resp.GetEvent().GetUserId(), r)
 			}
 		}
@@ -321,6 +322,11 @@ func (u *users) Settle(ctx context.Context, conn *grpc.ClientConn) error {
 	return nil
 }
 
+// Again implements Workload.
+func (u *users) Again(ctx context.Context, conn *grpc.ClientConn) {
+	_ = u.Settle(ctx, conn) // it need not be answered
+}
+
 // Probe implements Workload.
 func (u *users) Probe(ctx context.Context, conn *grpc.ClientConn) error {
 	r := u.ask(1)[0]
@@ -357,6 +363,13 @@ func (u *users) Look(ctx context.Context, conn *grpc.ClientConn) error {
 
 // Ordered implements Workload: what is asked of the order of users, Audit asks.
 func (u *users) Ordered() Audit { return Audit{} }
+
+// AnswersAlone implements Workload.
+func (u *users) AnswersAlone(on bool) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.deaf = on
+}
 
 // Acknowledged implements Workload.
 func (u *users) Acknowledged(by time.Time) int {

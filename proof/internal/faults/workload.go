@@ -26,6 +26,9 @@ type Service struct {
 	// Beside starts what the service needs beside it, with certificates from the directory pki, and returns the settings that tell it
 	// where that is, and what ends it. None means that it needs nothing.
 	Beside func(ctx context.Context, pki string) (settings []string, end func() error, err error)
+	// Alone is called while a standby is dead, and once there is none to wait for any more: it has the service take
+	// another way to the answer of a call that is sent again. None means that there is but one.
+	Alone func(on bool)
 	// Verify are the arguments with which its program checks its data, the settings left out. None means that it cannot.
 	Verify []string
 	// New returns what is done to it. What it asks for it notes, with each answer and the time of it. Calls is told of each call of
@@ -33,6 +36,8 @@ type Service struct {
 	New func(seed uint64, calls Calls) Workload
 	// Balanced says that its workloads look at invariants under load, and at the order of what was answered.
 	Balanced bool
+	// Faults returns more faults, of what this service alone stands on. None means that there are no others.
+	Faults func(b *bench) []fault
 	// Controls are builds of it with a mistake, which the harness must see.
 	Controls []Control
 }
@@ -54,6 +59,8 @@ type Workload interface {
 	Load(ctx context.Context, conn *grpc.ClientConn)
 	// Settle sends again what has no answer yet, and some of what has: all of it must be answered with OK.
 	Settle(ctx context.Context, conn *grpc.ClientConn) error
+	// Again sends once more what has no answer yet, in any order. Nothing of it need be answered.
+	Again(ctx context.Context, conn *grpc.ClientConn)
 	// Audit holds what the service has against what it had acknowledged by then. Cursor is what earlier audits of the same data had
 	// read; nil means none.
 	Audit(ctx context.Context, conn *grpc.ClientConn, by time.Time, cursor *Cursor) (Audit, error)
@@ -66,6 +73,10 @@ type Workload interface {
 	Ordered() Audit
 	// Acknowledged returns how much was acknowledged by then.
 	Acknowledged(by time.Time) int
+	// AnswersAlone says that from now on, or no more, an acknowledgement is the answer to a call that writes, the first
+	// one or that of its key, and nothing else: neither what others are told nor what is read. It is for a store that
+	// shows what it may yet lose.
+	AnswersAlone(on bool)
 }
 
 // Cursor is how far the events of a service have been read, and what they told.

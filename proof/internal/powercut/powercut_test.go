@@ -250,9 +250,10 @@ func TestTheRecordIsRefusedWhereItIsNotUnderstood(t *testing.T) {
 			t.Errorf("%s is accepted", name)
 		}
 	}
-	// The end of a program that was killed is no error.
+	// The end of a program that was killed is no error, nor that of one of its threads between two calls.
 	s := &script{}
 	s.write("a", 0, "new")
+	s.line("???( <detached ...>")
 	s.line("+++ killed by SIGKILL +++")
 	text := s.text.String() + "101 1795224014.9"
 	if r, err := powercut.Read(bytes.NewBufferString(text)); err != nil || r.Events() != 1 || r.Written() != 3 {

@@ -149,6 +149,9 @@ func (r *Recording) line(line string, pending map[string]*begun) error {
 	if !ok {
 		return errors.New("no call")
 	}
+	if name == "???" && strings.HasSuffix(rest, "<detached ...>") {
+		return nil // a thread that ended between two calls, with its process
+	}
 	b := &begun{name: name}
 	args, unfinished := strings.CutSuffix(rest, " <unfinished ...>")
 	if unfinished {

@@ -24,6 +24,8 @@ func userEvents(auth grpc.ClientConnInterface, directory *customers.Directory) t
 		}
 		if point == "" {
 			directory.ForgetAll() // nobody knows what was missed
+		} else {
+			directory.Resumed()
 		}
 		return func() (token.News, error) {
 			resp, err := stream.Recv()

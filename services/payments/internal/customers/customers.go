@@ -70,6 +70,23 @@ func (d *Directory) Heard() {
 	d.heard = d.opts.Clock.Now()
 }
 
+// Resumed says that auth's events will be heard again, from where they broke off. Where that was longer ago than what
+// is known is good for, everybody is forgotten: the first response of the stream comes before the events that were
+// missed, and would make all of it good again.
+func (d *Directory) Resumed() {
+	d.mu.Lock()
+	stale := d.stale()
+	d.mu.Unlock()
+	if stale {
+		d.ForgetAll() // what is learned in between is of no use, and does no harm
+	}
+}
+
+// stale says whether auth was not heard for too long.
+func (d *Directory) stale() bool {
+	return d.heard.IsZero() || d.opts.Clock.Now().Sub(d.heard) > d.opts.Staleness
+}
+
 // Forget forgets a customer to whom something has happened. Charges that come after it ask anew.
 func (d *Directory) Forget(id payments.CustomerID) {
 	d.mu.Lock()
@@ -129,7 +146,7 @@ var errGone = errors.New("the question was given up")
 // fresh returns a customer who is known well enough.
 func (d *Directory) fresh(id payments.CustomerID) (payments.Customer, bool) {
 	e := d.known[id]
-	if e == nil || d.heard.IsZero() || d.opts.Clock.Now().Sub(d.heard) > d.opts.Staleness {
+	if e == nil || d.stale() {
 		return payments.Customer{}, false
 	}
 	d.order.MoveToFront(e)

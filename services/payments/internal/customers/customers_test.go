@@ -115,6 +115,31 @@ func TestWhileAuthIsNotHeardWhatIsKnownIsGoodForABoundedTime(t *testing.T) {
 	wantActive(t, d, ann, true)
 }
 
+// The first response of a stream that goes on comes before the events that were missed.
+func TestWhoWasLockedWhileAuthWasNotHeardIsNotChargedBeforeTheEventComes(t *testing.T) {
+	for name, test := range map[string]struct {
+		away  time.Duration
+		asked int
+	}{
+		"for as long as what is known is good": {time.Minute, 1},
+		"for longer":                           {time.Minute + 1, 2},
+	} {
+		d, from, c := newDirectory()
+		d.Heard()
+		wantActive(t, d, ann, true)
+		from.set(func(s *source) { s.locked = true })
+		c.Advance(test.away)
+		d.Resumed()
+		d.Heard()
+		wantActive(t, d, ann, test.asked == 1) // what is known is good, or is asked for
+		if from.times() != test.asked {
+			t.Errorf("%s: asked %d times, want %d", name, from.times(), test.asked)
+		}
+		d.Forget(ann)
+		wantActive(t, d, ann, false)
+	}
+}
+
 func TestNoErrorIsRemembered(t *testing.T) {
 	d, from, _ := newDirectory()
 	d.Heard()

@@ -53,6 +53,9 @@ func (s *Store) change(ctx context.Context, tx *sqldb.Tx, c users.Change) (users
 			if err := there.answers(c.Claim.Digest); err != nil {
 				return users.User{}, err
 			}
+			if err := tx.Confirm(ctx); err != nil {
+				return users.User{}, err
+			}
 			return s.find(ctx, tx, there.user, "")
 		}
 	}

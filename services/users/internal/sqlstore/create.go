@@ -144,7 +144,7 @@ func (b *batch) undecided(open []int, refused map[int]bool) []int {
 // complete writes what belongs to the users who were made: labels and events, in the order of the drafts.
 func (b *batch) complete(ctx context.Context) error {
 	if len(b.made) == 0 {
-		return nil
+		return b.tx.Confirm(ctx) // the answers are those of before
 	}
 	slices.Sort(b.made)
 	events := make([]eventlog.Event, 0, len(b.made))
