@@ -32,11 +32,12 @@ import (
 var goalsText []byte
 
 type options struct {
-	Area     string        `arg:"" enum:"${areas}" help:"What to measure: rpc (the request path beside stock grpc-go), faults (gRPC and HTTP/2 as others understand them; kills, full disks, power cuts), start (from exec to healthy), users (the users service on both stores; needs PostgreSQL), payments (charges beside pgbench; needs PostgreSQL), skew (this version beside an older one), review (how long the schema review takes, and what it finds)."`
+	Area     string        `arg:"" enum:"${areas}" help:"What to measure: rpc (the request path beside stock grpc-go), faults (gRPC and HTTP/2 as others understand them; kills, full disks, power cuts), start (from exec to healthy), users (the users service on both stores; needs PostgreSQL), payments (charges beside pgbench, of the store and of the program; needs PostgreSQL), skew (this version beside an older one), review (how long the schema review takes, and what it finds)."`
 	JSON     bool          `name:"json" help:"Print one JSON object a line instead of a table."`
 	Quick    bool          `help:"Fewer rounds or cases: to see that it works, not to quote."`
 	Service  string        `help:"faults: break this service alone." enum:"users,payments," default:""`
 	Kills    int           `help:"faults: how often a service is killed on each engine. None means 100, or 10 with --quick."`
+	Growth   int           `help:"payments: how many payments the large tables have. None means 1,000,000, or 10,000 with --quick."`
 	Pace     time.Duration `help:"faults: how often PostgreSQL is restarted under load that never ends. None means every 20 s, or 5 s with --quick."`
 	Seed     uint64        `help:"faults: what decides when. None means another one each time."`
 	Profile  string        `help:"rpc and users: write profiles of the servers under load into this directory." type:"existingdir"`
@@ -126,7 +127,7 @@ func measure(ctx context.Context, opts options, detail io.Writer) ([]figure.Figu
 	case "skew":
 		return skew.Measure(ctx, skew.Options{Root: opts.Root, Baseline: opts.Baseline, Detail: detail})
 	case "payments":
-		return payments.Measure(ctx, payments.Options{Root: opts.Root, Quick: opts.Quick, Detail: detail})
+		return payments.Measure(ctx, payments.Options{Root: opts.Root, Quick: opts.Quick, Growth: opts.Growth, Detail: detail})
 	case "review":
 		return review.Measure(ctx, review.Options{Root: opts.Root, Quick: opts.Quick, Detail: detail})
 	}

@@ -119,6 +119,22 @@ func TestTheUsersServiceIsMeasured(t *testing.T) {
 	}
 }
 
+func TestPaymentsAreMeasured(t *testing.T) {
+	// Memory need not grow.
+	detail, err := printed(t, "payments", "payments.growth_memory")
+	if errors.Is(err, postgres.ErrMissing) && os.Getenv("CI") != "true" {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatalf("%v\n%s", err, detail)
+	}
+	for _, part := range []string{"charges of the store", "ProcessCharges", "one for each key", "postgres: charges", "sqlite: charges", "many  10000"} {
+		if !strings.Contains(detail, part) {
+			t.Errorf("what stands behind the figures does not speak of %q:\n%s", part, detail)
+		}
+	}
+}
+
 func TestTheSchemaReviewIsMeasured(t *testing.T) {
 	// Quickly, the self-test tries two rules and no harmless edit.
 	detail, err := printed(t, "review", "review.selftest_harmless", "review.selftest_false")

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -17,6 +16,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/concordat-dev/concordat/tools/internal/repo"
+	"github.com/concordat-dev/concordat/tools/internal/strictyaml"
 	"github.com/concordat-dev/concordat/tools/review/rules"
 )
 
@@ -53,12 +53,14 @@ func (a Approval) fingerprint() string {
 // State is what an approval is good for.
 type State string
 
-// The states. All but Used and Absorbed fail the review.
+// The states. All but Used, Absorbed and Unjudged fail the review.
 const (
 	// Used: it approves a finding.
 	Used State = "used"
 	// Absorbed: the base holds the change that it approved. `review prune` removes it.
 	Absorbed State = "absorbed"
+	// Unjudged: this review did not look at what it is about: snapshots of usage.
+	Unjudged State = "not looked at"
 	// Unused: the change that it approves was not made.
 	Unused State = "unused"
 	// Stale: the element in the baseline is no longer what it was approved for.
@@ -86,7 +88,9 @@ type ApprovalState struct {
 }
 
 // Fails tells whether the approval makes the review fail.
-func (a ApprovalState) Fails() bool { return a.State != Used && a.State != Absorbed }
+func (a ApprovalState) Fails() bool {
+	return a.State != Used && a.State != Absorbed && a.State != Unjudged
+}
 
 // approve subtracts from the findings exactly what is approved, and says what every approval is good for.
 func (r *run) approve(ctx context.Context) error {
@@ -99,7 +103,7 @@ func (r *run) approve(ctx context.Context) error {
 		return fmt.Errorf("read approvals: %w", err)
 	}
 	for _, file := range files {
-		if file.Name() == "README.md" {
+		if file.Name() == "README.md" || strings.HasPrefix(file.Name(), ".") { // as .gitkeep
 			continue
 		}
 		state, err := r.approval(ctx, path.Join(ApprovalsDir, file.Name()))
@@ -112,22 +116,26 @@ func (r *run) approve(ctx context.Context) error {
 }
 
 func (r *run) approval(ctx context.Context, file string) (ApprovalState, error) {
-	data, err := os.ReadFile(filepath.Join(r.Dir, filepath.FromSlash(file)))
-	if err != nil {
-		return ApprovalState{}, err
-	}
 	state := func(s State, a Approval, what string) (ApprovalState, error) {
 		return ApprovalState{file, s, a.Rule, a.Element, a.Reason, a.Owner, a.Expires, what}, nil
+	}
+	fingerprint, named := strings.CutSuffix(path.Base(file), ".yaml")
+	at := filepath.Join(r.Dir, filepath.FromSlash(file))
+	if info, err := os.Stat(at); err != nil || !named || info.IsDir() {
+		return state(Malformed, Approval{}, "an approval is a file <fingerprint>.yaml of this folder, as review approve writes it")
+	}
+	data, err := os.ReadFile(at)
+	if err != nil {
+		return ApprovalState{}, err
 	}
 	a, expires, err := parseApproval(data)
 	if err != nil {
 		return state(Malformed, a, err.Error())
 	}
-	fingerprint := strings.TrimSuffix(path.Base(file), ".yaml")
 	switch {
 	case a.fingerprint() != fingerprint:
 		return state(Widened, a, "it says another change than its name stands for; review approve writes approvals")
-	case r.Now.After(expires.AddDate(0, 0, 1)):
+	case ended(expires, r.Now):
 		return state(Expired, a, "its last day was "+a.Expires)
 	case expires.After(r.Now.Add(LongestApproval)):
 		return state(Malformed, a, fmt.Sprintf("expires more than %d days ahead", int(LongestApproval.Hours()/24)))
@@ -151,6 +159,8 @@ func (r *run) approval(ctx context.Context, file string) (ApprovalState, error) 
 		}
 	}
 	switch {
+	case same && a.Rule == StillUsed && len(r.Usage) == 0:
+		return state(Unjudged, a, "it is about what callers were seen to use: review --usage judges it")
 	case same:
 		return state(Unused, a, "nothing in the tree is the change that it approves")
 	case r.inBase(ctx, file, data):
@@ -177,13 +187,13 @@ func parseApproval(data []byte) (Approval, time.Time, error) {
 	if bytes.Contains(data, []byte("\n<<<<<<< ")) || bytes.HasPrefix(data, []byte("<<<<<<< ")) {
 		return a, time.Time{}, errors.New("a merge left both sides in it: write it anew with review approve")
 	}
-	dec := yaml.NewDecoder(bytes.NewReader(data))
-	dec.KnownFields(true)
-	if err := dec.Decode(&a); err != nil {
-		return a, time.Time{}, fmt.Errorf("not an approval: %s", strings.ReplaceAll(strings.TrimSpace(err.Error()), "\n", " "))
-	}
-	if err := dec.Decode(new(any)); !errors.Is(err, io.EOF) {
+	if err := strictyaml.Decode(data, &a); errors.Is(err, strictyaml.ErrMore) {
 		return a, time.Time{}, errors.New("more than one document: one file approves one change")
+	} else if err != nil {
+		return a, time.Time{}, fmt.Errorf("not an approval: %w", err)
+	}
+	if a == (Approval{}) {
+		return a, time.Time{}, errors.New("not an approval: it says nothing")
 	}
 	for _, required := range []struct{ name, value string }{{"rule", a.Rule}, {"element", a.Element}, {"reason", a.Reason}, {"owner", a.Owner}, {"expires", a.Expires}} {
 		if strings.TrimSpace(required.value) == "" {
@@ -196,6 +206,9 @@ func parseApproval(data []byte) (Approval, time.Time, error) {
 	}
 	return a, expires, nil
 }
+
+// ended tells whether the last day of an approval has passed.
+func ended(lastDay, now time.Time) bool { return !now.Before(lastDay.AddDate(0, 0, 1)) }
 
 // An Approver is who approves, why and until when.
 type Approver struct {
@@ -211,8 +224,8 @@ func Approve(dir string, report *Report, by Approver, now time.Time, fingerprint
 		return nil, errors.New("--reason is missing: say to a reader of next year why this break is right")
 	case strings.TrimSpace(by.Owner) == "":
 		return nil, errors.New("--owner is missing: name who answers for it")
-	case !by.Expires.After(now):
-		return nil, fmt.Errorf("--expires: %s is not in the future", by.Expires.Format(time.DateOnly))
+	case ended(by.Expires, now):
+		return nil, fmt.Errorf("--expires: %s has passed", by.Expires.Format(time.DateOnly))
 	case by.Expires.After(now.Add(LongestApproval)):
 		return nil, fmt.Errorf("--expires: %s is more than %d days ahead", by.Expires.Format(time.DateOnly), int(LongestApproval.Hours()/24))
 	}
@@ -263,7 +276,7 @@ func find(report *Report, fingerprint string) (*Finding, error) {
 	}
 	switch {
 	case found == nil:
-		return nil, fmt.Errorf("no finding has the fingerprint %q: `review` lists them", fingerprint)
+		return nil, fmt.Errorf("no finding has the fingerprint %q: `review` lists them, with the command that approves each", fingerprint)
 	case found.Implied != "":
 		return nil, fmt.Errorf("%s comes with %s: approve that one", fingerprint, found.Implied)
 	case !found.Fails() && found.Approval == "":

@@ -16,6 +16,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/concordat-dev/concordat/tools/internal/repo"
+	"github.com/concordat-dev/concordat/tools/internal/strictyaml"
 	"github.com/concordat-dev/concordat/tools/review/rules"
 	"github.com/concordat-dev/concordat/tools/review/schema"
 )
@@ -98,7 +99,7 @@ func (b Buf) Build(ctx context.Context, input string) (*schema.Image, error) {
 	out.Close()
 	defer os.Remove(out.Name())
 	if _, err := repo.Output(ctx, b.Dir, b.Program, "build", input, "--output", out.Name(), "--error-format", "json"); err != nil {
-		return nil, fmt.Errorf("compile %s: %w", input, uncompiled(err))
+		return nil, fmt.Errorf("compile %s: %w", input, b.uncompiled(err))
 	}
 	data, err := os.ReadFile(out.Name())
 	if err != nil {
@@ -113,7 +114,7 @@ func (b Buf) Build(ctx context.Context, input string) (*schema.Image, error) {
 
 // uncompiled tells of the first mistake that `buf build --error-format=json` found, as buf itself would, and of how many
 // there are. One mistake often makes buf find many.
-func uncompiled(err error) error {
+func (b Buf) uncompiled(err error) error {
 	failed, ok := errors.AsType[*repo.RunError](err)
 	if !ok || failed.Code != foundSomething {
 		return said(err)
@@ -122,10 +123,29 @@ func uncompiled(err error) error {
 	if problem != nil || len(mistakes) == 0 {
 		return said(err)
 	}
+	first := b.withImport(mistakes[0])
 	if more := len(mistakes) - 1; more > 0 {
-		return fmt.Errorf("%w (and %d more: buf build)", mistakes[0], more)
+		return fmt.Errorf("%w (and %d more: buf build)", first, more)
 	}
-	return mistakes[0]
+	return first
+}
+
+// withImport names the file that a mistake about an import does not name: it stands in the line that the mistake is in.
+func (b Buf) withImport(f bufFinding) bufFinding {
+	at := f.Path
+	if !filepath.IsAbs(at) {
+		at = filepath.Join(b.Dir, at)
+	}
+	text, err := os.ReadFile(at)
+	if err != nil || !strings.HasPrefix(f.Message, "imported file") {
+		return f
+	}
+	for n, line := range strings.Split(string(text), "\n") {
+		if named := inQuotes.FindString(line); n == f.Line-1 && named != "" && !strings.Contains(f.Message, named) {
+			f.Message += ": " + named
+		}
+	}
+	return f
 }
 
 // said reduces the error of a program to what the program said.
@@ -135,7 +155,7 @@ func said(err error) error {
 		if at := strings.LastIndex(text, "Failure: "); at >= 0 {
 			text = text[at+len("Failure: "):] // what stands before it is how the program is used
 		}
-		return errors.New(text)
+		return errors.New(strings.Join(strings.Fields(text), " "))
 	}
 	return err
 }
@@ -191,7 +211,7 @@ func (b Buf) Breaking(ctx context.Context, against string) ([]bufFinding, error)
 		return nil, fmt.Errorf("buf breaking failed without a finding: %w", err)
 	}
 	if at := slices.IndexFunc(found, func(f bufFinding) bool { return f.Rule == "COMPILE" }); at >= 0 {
-		return nil, found[at]
+		return nil, b.withImport(found[at])
 	}
 	return found, nil
 }
@@ -210,7 +230,7 @@ func (b Buf) config(ctx context.Context) (string, error) {
 			} `yaml:"plugins"`
 		}
 		if err := yaml.Unmarshal(text, &document); err != nil {
-			return "", fmt.Errorf("buf.yaml: %w", err)
+			return "", fmt.Errorf("buf.yaml: %w", strictyaml.OneLine(err))
 		}
 		changed := string(text)
 		for _, p := range document.Plugins {
@@ -249,22 +269,23 @@ func (b Buf) configured(ctx context.Context, config string) (map[string]bool, er
 		if err != nil {
 			return nil, fmt.Errorf("list the breaking rules of buf.yaml: %w", said(err))
 		}
-		for printed := json.NewDecoder(strings.NewReader(out)); printed.More(); {
-			var rule struct {
-				ID string `json:"id"`
-			}
-			if err := printed.Decode(&rule); err != nil {
-				return nil, fmt.Errorf("list the breaking rules of buf.yaml: %w", err)
-			}
-			configured[rule.ID] = true
+		ids, err := ruleIDs(out)
+		if err != nil {
+			return nil, err
+		}
+		for _, id := range ids {
+			configured[id] = true
 		}
 	}
 	return configured, nil
 }
 
+// packageGone is the rule of buf that packages stay.
+const packageGone = "PACKAGE_NO_DELETE"
+
 // equivalents are the rules of buf's other categories by the rule of ours that finds what they find.
 var equivalents = map[string]string{
-	"PACKAGE_NO_DELETE": "FILE_NO_DELETE", "PACKAGE_ENUM_NO_DELETE": "ENUM_NO_DELETE", "PACKAGE_MESSAGE_NO_DELETE": "MESSAGE_NO_DELETE",
+	packageGone: "FILE_NO_DELETE", "PACKAGE_ENUM_NO_DELETE": "ENUM_NO_DELETE", "PACKAGE_MESSAGE_NO_DELETE": "MESSAGE_NO_DELETE",
 	"PACKAGE_SERVICE_NO_DELETE": "SERVICE_NO_DELETE", "PACKAGE_EXTENSION_NO_DELETE": "EXTENSION_NO_DELETE",
 	"FIELD_NO_DELETE_UNLESS_NUMBER_RESERVED": "FIELD_NO_DELETE", "FIELD_NO_DELETE_UNLESS_NAME_RESERVED": "FIELD_NO_DELETE",
 	"ENUM_VALUE_NO_DELETE_UNLESS_NUMBER_RESERVED": "ENUM_VALUE_NO_DELETE", "ENUM_VALUE_NO_DELETE_UNLESS_NAME_RESERVED": "ENUM_VALUE_NO_DELETE",
@@ -285,7 +306,9 @@ var inQuotes = regexp.MustCompile(`"([^"]*)"`)
 
 // likeness says how much a finding of ours looks like one of buf; below zero they are not the same.
 func likeness(ours *rules.Finding, theirs bufFinding) int {
-	if ours.Rule != equivalent(theirs.Rule) {
+	// A package is gone when its files are, or when they are of another one.
+	whole := theirs.Rule == packageGone && ours.Rule == "FILE_SAME_PACKAGE"
+	if ours.Rule != equivalent(theirs.Rule) && !whole {
 		return -1
 	}
 	score := 0
@@ -295,6 +318,12 @@ func likeness(ours *rules.Finding, theirs bufFinding) int {
 		if line > 0 && theirs.Line >= line && theirs.Line <= ours.At.EndLine {
 			score++
 		}
+	}
+	if theirs.Rule == packageGone {
+		if strings.Contains(theirs.Message, fmt.Sprintf("%q", ours.Package)) {
+			return 2
+		}
+		return -1
 	}
 	known := map[string]bool{ours.Element: true, ours.Old: true, ours.New: true}
 	for _, part := range strings.Split(ours.Element, ".") {
@@ -336,6 +365,9 @@ func pair(ours []*rules.Finding, theirs []bufFinding) (paired map[*rules.Finding
 			}
 			if s > score {
 				best, score = n, s
+			}
+			if s > 0 && b.Rule == packageGone {
+				paired[f] = true // all of its files
 			}
 		}
 		if best < 0 {

@@ -2,6 +2,7 @@ package review
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -58,6 +59,11 @@ type Analysed struct {
 	Modules  []string            `json:"modules"`
 	Packages int                 `json:"packages"`
 	Problems []consumers.Problem `json:"problems"`
+	// Built are the problems with what was built from baselines, by their names, as far as the working tree does not have
+	// them too.
+	Built map[string][]consumers.Problem `json:"built,omitempty"`
+	// LeftOut are the files that may use the contract and are not built here, for their build tags or their system.
+	LeftOut []string `json:"left_out,omitempty"`
 }
 
 // findConsumers analyses the working tree, and of each baseline that is a commit what was built from it.
@@ -68,25 +74,64 @@ func (r *run) findConsumers(ctx context.Context) error {
 			images = append(images, b.before)
 		}
 	}
+	top := r.top(ctx)
 	var err error
-	if r.now, err = consumers.Find(ctx, r.Dir, images...); err != nil {
+	if r.now, err = consumers.Find(ctx, top, images...); err != nil {
 		return fmt.Errorf("look for consumers: %w", err)
 	}
+	r.fromHere(r.now)
 	r.ungenerated = r.generatedAsBefore(ctx)
-	r.report.Analysed = &Analysed{r.now.Modules, r.now.Packages, r.now.Problems}
+	r.report.Analysed = &Analysed{Modules: r.now.Modules, Packages: r.now.Packages, Problems: r.now.Problems, LeftOut: r.now.LeftOut}
 	done := map[string]*consumers.Index{}
 	for _, b := range r.baselines {
 		if b.Commit == "" {
 			continue
 		}
 		if done[b.Commit] == nil {
-			if done[b.Commit], err = r.built(ctx, b); err != nil {
+			if done[b.Commit], err = r.built(ctx, top, b); err != nil {
 				return fmt.Errorf("look for consumers in %s: %w", b.Name, err)
 			}
+			r.fromHere(done[b.Commit])
 		}
 		b.uses = done[b.Commit]
+		for _, problem := range b.uses.Problems {
+			if problem.What != consumers.NoModules && !slices.Contains(r.now.Problems, problem) { // where no Go was, none was built
+				if r.report.Analysed.Built == nil {
+					r.report.Analysed.Built = map[string][]consumers.Problem{}
+				}
+				r.report.Analysed.Built[b.Name] = append(r.report.Analysed.Built[b.Name], problem)
+			}
+		}
 	}
 	return nil
+}
+
+// top is the root of the repository, all Go code of which may use the contract; outside of one it is the workspace.
+func (r *run) top(ctx context.Context) string {
+	if top, err := repo.Output(ctx, r.Dir, "git", "rev-parse", "--show-toplevel"); err == nil {
+		return top
+	}
+	return r.Dir
+}
+
+// fromHere writes the paths of an index, which are from the root of the repository, as all of a report: from the
+// workspace.
+func (r *run) fromHere(index *consumers.Index) {
+	if r.report.Prefix == "" {
+		return
+	}
+	here := func(path string) string {
+		if relative, err := filepath.Rel(filepath.FromSlash(r.report.Prefix), filepath.FromSlash(path)); err == nil {
+			return filepath.ToSlash(relative)
+		}
+		return path
+	}
+	for n := range index.Uses {
+		index.Uses[n].Path = here(index.Uses[n].Path)
+	}
+	for n := range index.LeftOut {
+		index.LeftOut[n] = here(index.LeftOut[n])
+	}
 }
 
 // generatedAsBefore tells whether no generated Go code differs from the base: then a contract that does was changed
@@ -94,7 +139,7 @@ func (r *run) findConsumers(ctx context.Context) error {
 func (r *run) generatedAsBefore(ctx context.Context) bool {
 	for _, b := range r.baselines {
 		if b.Name == "base" && b.Commit != "" && len(r.now.Generated) > 0 {
-			_, err := repo.Output(ctx, r.Dir, "git", "diff", "--quiet", b.Commit, "--", "*.pb.go")
+			_, err := repo.Output(ctx, r.Dir, "git", "diff", "--quiet", b.Commit, "--", ":(top)*.pb.go")
 			return err == nil
 		}
 	}
@@ -102,13 +147,28 @@ func (r *run) generatedAsBefore(ctx context.Context) bool {
 }
 
 // indexVersion names what a kept index holds; it changes with the search.
-const indexVersion = "1"
+const indexVersion = "2"
 
-// built analyses the tree of a commit, or reads what was found out about it before: a commit does not change.
-func (r *run) built(ctx context.Context, b *Baseline) (*consumers.Index, error) {
+// kept names what is found out about a commit: a commit does not change, and what is looked for, and for which system,
+// is part of the name.
+func (r *run) kept(ctx context.Context, b *Baseline) (string, error) {
+	settings, err := repo.Output(ctx, r.Dir, "go", "env", "GOVERSION", "GOOS", "GOARCH", "CGO_ENABLED", "GOEXPERIMENT")
+	if err != nil {
+		return "", said(err)
+	}
+	sum := sha256.Sum256([]byte(strings.Join([]string{indexVersion, b.Commit, r.report.Prefix, settings}, "\x00")))
+	return filepath.Join(r.Cache, fmt.Sprintf("consumers-%x.json", sum[:16])), nil
+}
+
+// built analyses the tree of a commit, or reads what was found out about it before. What had problems is not kept: a
+// dependency that could not be had may be there the next time.
+func (r *run) built(ctx context.Context, top string, b *Baseline) (*consumers.Index, error) {
 	kept := ""
 	if r.Cache != "" {
-		kept = filepath.Join(r.Cache, fmt.Sprintf("consumers-%s-%s.json", indexVersion, b.Commit))
+		var err error
+		if kept, err = r.kept(ctx, b); err != nil {
+			return nil, err
+		}
 		if data, err := os.ReadFile(kept); err == nil {
 			var index consumers.Index
 			if json.Unmarshal(data, &index) == nil {
@@ -116,7 +176,7 @@ func (r *run) built(ctx context.Context, b *Baseline) (*consumers.Index, error) 
 			}
 		}
 	}
-	tree, remove, err := checkout(ctx, r.Dir, b.Commit, everything)
+	tree, remove, err := checkout(ctx, top, b.Commit, everything)
 	if err != nil {
 		return nil, err
 	}
@@ -125,7 +185,7 @@ func (r *run) built(ctx context.Context, b *Baseline) (*consumers.Index, error) 
 	if err != nil {
 		return nil, err
 	}
-	if kept != "" {
+	if kept != "" && len(index.Problems) == 0 {
 		if err := keep(kept, index); err != nil {
 			return nil, err
 		}
@@ -160,6 +220,9 @@ func keep(path string, index *consumers.Index) error {
 func (r *run) concerned(f *Finding) {
 	change := f.Change()
 	if r.now == nil || change == nil {
+		if f.Rule == rules.EnumValueAdded { // how much it weighs hangs on them: that nobody looked is said
+			f.Consumers = Consumers{Verdict: Unknown, Why: "consumers were not looked for, and a switch over it without a default would break"}
+		}
 		return
 	}
 	var elements []string
@@ -182,7 +245,12 @@ func (r *run) concerned(f *Finding) {
 	owners := r.owners()
 	c := &f.Consumers
 	breaks, risks := false, false
+	var perhaps []Use
 	for _, use := range r.now.Of(elements...) {
+		if use.Kind == consumers.Perhaps {
+			perhaps = append(perhaps, Use{use, owners.of(use.Path), false})
+			continue
+		}
 		is := Use{use, owners.of(use.Path), r.stops(f, use)}
 		breaks = breaks || is.Breaks
 		risks = true
@@ -193,6 +261,10 @@ func (r *run) concerned(f *Finding) {
 			continue
 		}
 		for _, use := range b.uses.Of(elements...) {
+			if use.Kind == consumers.Perhaps {
+				perhaps = append(perhaps, Use{use, owners.of(use.Path), false})
+				continue
+			}
 			if !slices.ContainsFunc(c.Built, func(u Use) bool { return u.Use == use }) && !use.Test {
 				c.Built = append(c.Built, Use{use, owners.of(use.Path), false})
 			}
@@ -209,13 +281,33 @@ func (r *run) concerned(f *Finding) {
 		c.Verdict = Unaffected // it compiles, and nothing else was at stake
 	case risks:
 		c.Verdict = Unaffected
-	case len(r.now.Problems) > 0:
-		c.Verdict, c.Why = Unknown, fmt.Sprintf("%s: %s", r.now.Problems[0].Where, r.now.Problems[0].What)
+	case len(perhaps) > 0:
+		c.Verdict, c.Why = Unknown, fmt.Sprintf("%s:%d may use it", perhaps[0].Path, perhaps[0].Line)
+		if perhaps[0].LeftOut {
+			c.Why += ", and is not built here"
+		}
+		c.Uses = perhaps
+	case r.unanalysed(f) != "":
+		c.Verdict, c.Why = Unknown, r.unanalysed(f)
 	case len(whole) > 0:
 		c.Verdict, c.Why = Unknown, fmt.Sprintf("%s:%d reads all of %s by reflection", whole[0].Path, whole[0].Line, whole[0].Element)
 	default:
 		c.Verdict = UnusedHere
 	}
+}
+
+// unanalysed says what could not be analysed, in the working tree or in what was built from a baseline that a finding
+// is about; empty where everything was.
+func (r *run) unanalysed(f *Finding) string {
+	for _, problem := range r.now.Problems {
+		return fmt.Sprintf("%s: %s", problem.Where, problem.What)
+	}
+	for _, name := range f.Baselines {
+		for _, problem := range r.report.Analysed.Built[name] {
+			return fmt.Sprintf("in %s, %s: %s", name, problem.Where, problem.What)
+		}
+	}
+	return ""
 }
 
 // stops tells whether a use does not compile, or will not once the code is generated again.
@@ -229,7 +321,8 @@ func (r *run) stops(f *Finding, use consumers.Use) bool {
 	return use.Missing || use.Error != "" || gone || r.ungenerated
 }
 
-// newValue says who meets a new value of an enum without a word about it.
+// newValue says who meets a new value of an enum without a word about it. Unknown never counts as unused: what could not
+// be analysed may hold such a switch.
 func (r *run) newValue(f *Finding, enum string) {
 	owners := r.owners()
 	for _, use := range r.now.Of(enum) {
@@ -242,6 +335,7 @@ func (r *run) newValue(f *Finding, enum string) {
 		f.Consumers.Verdict, f.Level = BreaksAtRunTime, rules.Break
 	case len(r.now.Problems) > 0:
 		f.Consumers.Verdict, f.Consumers.Why = Unknown, fmt.Sprintf("%s: %s", r.now.Problems[0].Where, r.now.Problems[0].What)
+		f.Level = rules.Break
 	default:
 		f.Consumers.Verdict = UnusedHere
 	}

@@ -213,3 +213,109 @@ func TestARuleThatTheWorkspaceDoesNotAskForIsHidden(t *testing.T) {
 		t.Errorf("what buf finds by a rule of another category: %v", failing(report))
 	}
 }
+
+// withoutSpare removes the field that nobody reads.
+var withoutSpare = strings.Replace(coloured, "  int32 spare = 3;\n", "  reserved 3;\n  reserved \"spare\";\n", 1)
+
+const readsSpare = "import acmev1 \"example.com/acme/gen/acme/v1\"\n\nfunc Spare(t *acmev1.Thing) int32 { return t.GetSpare() }\n"
+
+func TestWhatIsNotBuiltOrNotKnownIsNeverUnused(t *testing.T) {
+	for _, row := range []struct {
+		name       string
+		was        map[string]string // what the base has more
+		gone       []string          // what the change takes away of it
+		regenerate bool
+		verdict    review.Verdict
+		says       string
+	}{
+		{name: "a file behind a build tag", was: map[string]string{"shop/tagged.go": "//go:build integration\n\npackage shop\n\n" + readsSpare}, verdict: review.BreaksCompilation, says: "shop/tagged.go"},
+		{name: "a file for another system that imports what is not here",
+			was:     map[string]string{"shop/shop_plan9.go": "package shop\n\nimport \"example.com/nowhere\"\n\n" + readsSpare + "\nfunc Of() int32 { return nowhere.Thing().GetSpare() }\n"},
+			verdict: review.BreaksCompilation, says: "shop/shop_plan9.go"},
+		{name: "a name in a file for another system", was: map[string]string{"shop/shop_plan9.go": "package shop\n\nimport \"example.com/nowhere\"\n\nfunc Of() int32 { return nowhere.Thing().GetSpare() }\n"},
+			verdict: review.Unknown, says: "shop/shop_plan9.go"},
+		{name: "an interface", was: map[string]string{"shop/spare.go": "package shop\n\nimport acmev1 \"example.com/acme/gen/acme/v1\"\n\nfunc Spare(t *acmev1.Thing) interface{ GetSpare() int32 } { return t }\n"},
+			verdict: review.BreaksCompilation, says: "shop/spare.go"},
+		{name: "an interface, after the code was generated again",
+			was:        map[string]string{"shop/spare.go": "package shop\n\nimport acmev1 \"example.com/acme/gen/acme/v1\"\n\nfunc Spare(t *acmev1.Thing) interface{ GetSpare() int32 } { return t }\n"},
+			regenerate: true, verdict: review.BreaksCompilation, says: "missing method GetSpare"},
+		{name: "an interface that is asked for", was: map[string]string{"shop/spare.go": "package shop\n\nfunc Spare(v any) bool { _, ok := v.(interface{ GetSpare() int32 }); return ok }\n"},
+			verdict: review.Unknown, says: "shop/spare.go:3 may use it"},
+		{name: "a module of the base that does not load and is gone", was: map[string]string{"old/go.mod": "module example.com/old\n\ngo 1.26\n\nrequire BROKEN\n", "old/old.go": "package old\n"},
+			gone: []string{"old/go.mod", "old/old.go"}, verdict: review.Unknown, says: "in base, example.com/old: "},
+		{name: "a module of the base that names it, does not load and is gone", was: map[string]string{"old/go.mod": "module example.com/old\n\ngo 1.26\n\nrequire BROKEN\n", "old/old.go": "package old\n\n" + readsSpare},
+			gone: []string{"old/go.mod", "old/old.go"}, verdict: review.Unknown, says: "old/old.go:5 may use it"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			tr := acme(t)
+			tr.Git("checkout", "--quiet", "main")
+			for file, text := range row.was {
+				tr.Write(file, text)
+			}
+			tr.Commit("more code")
+			tr.Git("checkout", "--quiet", "-B", "change")
+			tr.Write("proto/acme/v1/thing.proto", withoutSpare)
+			for _, file := range row.gone {
+				tr.Git("rm", "--quiet", file)
+			}
+			tr.Commit("change")
+			if row.regenerate {
+				generate(t, tr)
+			}
+			report := reviewed(t, tr, func(o *review.Options) { o.Consumers = true })
+			c := finding(t, report, "FIELD_NO_DELETE").Consumers
+			if text := fmt.Sprint(c); c.Verdict != row.verdict || !strings.Contains(text, row.says) {
+				t.Errorf("got %+v; want %q that says %q; analysed %+v", c, row.verdict, row.says, report.Analysed)
+			}
+		})
+	}
+}
+
+// A workspace may be a folder of its repository, and the code that uses it lies beside it.
+func TestCodeBesideTheWorkspaceIsLookedAt(t *testing.T) {
+	tr := acme(t)
+	tr.Git("checkout", "--quiet", "main")
+	tr.Git("mv", "buf.yaml", "proto/buf.yaml")
+	tr.Write("proto/buf.yaml", "version: v2\n")
+	tr.Write("other/buf.yaml", "version: v2\n")
+	tr.Write("other/other/v1/other.proto", "syntax = \"proto3\";\n\npackage other.v1;\n\nmessage Other {\n  string id = 1;\n}\n")
+	tr.Commit("the workspace is a folder")
+	tr.Git("checkout", "--quiet", "-B", "change")
+	tr.Write("proto/acme/v1/thing.proto", strings.Replace(coloured, "  int32 size = 2;\n", "  reserved 2;\n  reserved \"size\";\n", 1))
+	tr.Write("other/other/v1/other.proto", "syntax = \"proto3\";\n\npackage other.v1;\n\nmessage Other {\n  string key = 1;\n}\n")
+	tr.Commit("change")
+	cache := t.TempDir()
+	look := func(folder, rule string) review.Consumers {
+		tr := repotest.At(t, filepath.Join(tr.Dir, folder))
+		return finding(t, reviewed(t, tr, func(o *review.Options) { o.Consumers, o.Cache = true, cache }), rule).Consumers
+	}
+	if c := look("other", "FIELD_SAME_NAME"); c.Verdict != review.UnusedHere {
+		t.Errorf("what nobody uses: %+v", c)
+	}
+	// What was found out about the commit for one workspace says nothing of another one.
+	c := look("proto", "FIELD_NO_DELETE")
+	if c.Verdict != review.BreaksCompilation || len(c.Uses) != 2 || len(c.Built) != 2 {
+		t.Fatalf("got %+v; want two uses and two in the base", c)
+	}
+	for _, use := range slices.Concat(c.Uses, c.Built) {
+		if use.Path != "../shop/shop.go" || !slices.Equal(use.Owners, []string{"@acme/shop"}) {
+			t.Errorf("a use is at %s and owned by %v", use.Path, use.Owners)
+		}
+	}
+}
+
+// What could not be analysed this time may be the next time.
+func TestWhatCouldNotBeAnalysedIsNotKept(t *testing.T) {
+	tr := acme(t)
+	tr.Git("checkout", "--quiet", "main")
+	tr.Write("old/go.mod", "module example.com/old\n\ngo 1.26\n\nrequire BROKEN\n")
+	tr.Commit("broken")
+	tr.Git("checkout", "--quiet", "-B", "change")
+	tr.Write("proto/acme/v1/thing.proto", withoutSpare)
+	tr.Commit("change")
+	cache := t.TempDir()
+	reviewed(t, tr, func(o *review.Options) { o.Consumers, o.Cache = true, cache })
+	if kept, err := os.ReadDir(cache); err != nil || len(kept) > 0 {
+		t.Errorf("kept %v, %v", kept, err)
+	}
+}

@@ -66,6 +66,7 @@ type Baseline struct {
 	changes []schema.Change
 	uses    *consumers.Index
 	buf     []bufFinding
+	weaker  []weakening
 }
 
 // key is the same for two baselines that are the same.
@@ -95,6 +96,8 @@ type Finding struct {
 	Consumers Consumers `json:"consumers"`
 	// Seen are the callers that have used the element, from usage snapshots.
 	Seen []Seen `json:"seen,omitempty"`
+	// Found are the flags by which a review finds it that does not find it without; who approves it needs them too.
+	Found []string `json:"found_by,omitempty"`
 	// Approval is the file that approves it; empty where none does.
 	Approval string `json:"approval,omitempty"`
 }
@@ -118,7 +121,7 @@ type Report struct {
 	Baselines []*Baseline `json:"baselines"`
 	// Findings are sorted by package, by level and by element.
 	Findings []*Finding `json:"findings"`
-	// Changes are all differences from the first baseline, the harmless ones included.
+	// Changes are all differences from the first baseline, also those that no rule objects to.
 	Changes []Change `json:"changes"`
 	// Released are all differences from the release; nil before the first one.
 	Released []Change `json:"released,omitempty"`
@@ -181,7 +184,8 @@ type run struct {
 	baselines  []*Baseline
 	after      *schema.Image
 	configured map[string]bool
-	now        *consumers.Index // of the working tree
+	categories map[string][]string // the rules of buf by category, where buf.yaml may name one
+	now        *consumers.Index    // of the working tree
 	// ungenerated is set where the Go code was not generated again since the base.
 	ungenerated bool
 	disk        disk
@@ -194,6 +198,9 @@ func findBaselines(ctx context.Context, o Options) ([]*Baseline, error) {
 	if len(o.Against) > 0 {
 		var list []*Baseline
 		for _, input := range o.Against {
+			if err := isInput(ctx, o.Dir, input); err != nil {
+				return nil, err
+			}
 			list = append(list, &Baseline{Name: input, How: "as asked for", input: input})
 		}
 		return list, nil
@@ -226,6 +233,22 @@ func findBaselines(ctx context.Context, o Options) ([]*Baseline, error) {
 		list = append(list, &Baseline{Name: b.Name, Commit: b.Commit, How: how, None: b.Commit == "", Events: b.Events})
 	}
 	return list, nil
+}
+
+// isInput refuses a commit without a word about its repository, which buf would look for as a folder.
+func isInput(ctx context.Context, dir, input string) error {
+	at := input
+	if !filepath.IsAbs(at) {
+		at = filepath.Join(dir, at)
+	}
+	if _, err := os.Stat(at); err == nil || strings.Contains(input, "#") {
+		return nil
+	}
+	if _, err := repo.Output(ctx, dir, "git", "rev-parse", "--verify", "--quiet", "--end-of-options", input+"^{commit}"); err != nil {
+		return nil // what it is, buf knows
+	}
+	up, _ := repo.Output(ctx, dir, "git", "rev-parse", "--show-cdup")
+	return fmt.Errorf("--against: %s is a commit, and no input of buf: say %s.git#ref=%s", input, up, input)
 }
 
 // head names what the working tree stands on.
@@ -270,6 +293,7 @@ func (r *run) compile(ctx context.Context) error {
 			b.input = tree
 		}
 	}
+	r.disk = newDisk(r.Dir)
 	var group sync.WaitGroup
 	var problems []*error // in the order in which they are told: the same contract gets the same line each time
 	do := func(what func() error) {
@@ -279,9 +303,13 @@ func (r *run) compile(ctx context.Context) error {
 	}
 	do(func() (err error) { r.after, err = r.bufTool.Build(ctx, "."); return err })
 	do(func() (err error) { r.configured, err = r.bufTool.Configured(ctx); return err })
+	if r.disk.ignoresOnly() {
+		do(func() (err error) { r.categories, err = r.bufTool.categories(ctx); return err })
+	}
 	for _, b := range firsts {
 		do(func() (err error) { b.before, err = r.bufTool.imageOf(ctx, b.Commit, b.input); return b.named(err) })
 		do(func() (err error) { b.buf, err = r.bufTool.Breaking(ctx, b.input); return b.named(err) })
+		do(func() (err error) { b.weaker, err = r.weaker(ctx, b); return b.named(err) })
 	}
 	group.Wait()
 	for _, problem := range problems {
@@ -291,10 +319,9 @@ func (r *run) compile(ctx context.Context) error {
 	}
 	for _, b := range r.baselines {
 		if first := same[b.key()]; first != nil && first != b {
-			b.before, b.buf = first.before, first.buf
+			b.before, b.buf, b.weaker = first.before, first.buf, first.weaker
 		}
 	}
-	r.disk = newDisk(r.Dir)
 	if !r.Consumers {
 		return nil
 	}
@@ -304,6 +331,8 @@ func (r *run) compile(ctx context.Context) error {
 // judge compares with each baseline and puts the verdicts together.
 func (r *run) judge(ctx context.Context) error {
 	byFingerprint := map[string]*Finding{}
+	seen := sightings{}
+	first := true
 	for _, b := range r.baselines {
 		if b.None {
 			continue
@@ -320,11 +349,9 @@ func (r *run) judge(ctx context.Context) error {
 			paired[f] = true
 			found = append(found, f)
 		}
-		weaker, err := r.weakened(ctx, b)
-		if err != nil {
-			return err
+		for _, w := range b.weaker {
+			found = append(found, w.finding())
 		}
-		found = append(found, weaker...)
 		for _, f := range found {
 			known := byFingerprint[f.Fingerprint]
 			if known == nil {
@@ -338,7 +365,11 @@ func (r *run) judge(ctx context.Context) error {
 			if !slices.Contains(known.Baselines, b.Name) {
 				known.Baselines = append(known.Baselines, b.Name)
 			}
-			known.Hidden = r.hidden(known, paired[f])
+			hidden := r.hidden(known, paired[f])
+			if seen[f.Fingerprint] == nil || hidden == "" {
+				known.Hidden = hidden // hidden is what counts against no baseline
+			}
+			seen.add(b.Name, f, hidden)
 		}
 		for n := range b.changes {
 			if !b.changes[n].Commented() {
@@ -346,8 +377,8 @@ func (r *run) judge(ctx context.Context) error {
 			}
 		}
 		b.Bump = bump(b.changes, found)
-		if len(r.report.Changes) == 0 {
-			r.report.Changes = r.describe(b)
+		if first {
+			r.report.Changes, first = r.describe(b), false
 		}
 		if b.Name == "release" {
 			r.report.Released = r.describe(b)
@@ -357,6 +388,7 @@ func (r *run) judge(ctx context.Context) error {
 		}
 	}
 	for _, f := range r.report.Findings {
+		f.Implied = seen.includer(f.Fingerprint)
 		r.concerned(f)
 	}
 	if err := r.usage(); err != nil {
@@ -367,32 +399,6 @@ func (r *run) judge(ctx context.Context) error {
 	}
 	slices.SortStableFunc(r.report.Findings, compareFindings)
 	return nil
-}
-
-// told keeps the findings about what streams carry, of those that make something written before mean something else.
-func told(found []*rules.Finding, before *schema.Image) []*rules.Finding {
-	reach := before.Reach()
-	return slices.DeleteFunc(found, func(f *rules.Finding) bool {
-		was := f.Change().Before
-		return was == nil || was.Kind == schema.Method || len(reach.Streamed(was)) == 0 ||
-			f.Axes.Wire == rules.Safe && f.Axes.JSON == rules.Safe && f.Axes.Semantics == rules.Safe
-	})
-}
-
-// hidden says why a finding that a rule of buf's name made does not count: the workspace does not ask for the rule, or
-// tells buf to ignore the file. What buf itself reports always counts.
-func (r *run) hidden(f *Finding, buf bool) string {
-	if !f.Buf || buf {
-		return ""
-	}
-	switch {
-	case !r.configured[f.Rule]:
-		return "buf.yaml does not ask for " + f.Rule
-	case r.disk.ignored(f.Path):
-		return "buf.yaml ignores " + f.Path
-	default:
-		return ""
-	}
 }
 
 // levels in the order in which they are reported.

@@ -296,6 +296,10 @@ func TestOfARetainedReleaseOnlyWhatStreamsCarryIsHeld(t *testing.T) {
 	if want := []string{"FIELD_SAME_JSON_NAME", "FIELD_SAME_NAME"}; !slices.Equal(failing(report), want) {
 		t.Errorf("found %v; want %v", failing(report), want)
 	}
+	// What changed since another baseline is not what this change does.
+	if len(report.Changes) > 0 || report.Baselines[0].Changes != 0 || report.Bump != "none" {
+		t.Errorf("against the base nothing changed, and the report says %d changes, semver %s", len(report.Changes), report.Bump)
+	}
 	for _, f := range report.Findings {
 		if f.Element != "acme.v1.Thing.name" || !slices.Equal(f.Baselines, []string{"retained " + old[:12]}) {
 			t.Errorf("found %s of %s against %v; want what Watch streams, against the retained release", f.Rule, f.Element, f.Baselines)
@@ -319,6 +323,20 @@ func TestWithoutAVerdictTheReasonIsOneClearLine(t *testing.T) {
 			tr.Commit("change")
 			return tr.Clone("--depth=1", "--branch=change")
 		}, nil, "fetch-depth: 0"},
+		{"an import that nobody has", func(tr repotest.Tree) repotest.Tree {
+			tr.Write("proto/acme/v1/thing.proto", strings.Replace(thing, "package acme.v1;", "package acme.v1;\n\nimport \"nowhere/x.proto\";", 1))
+			return tr
+		}, nil, `thing.proto:5:1: imported file does not exist: "nowhere/x.proto"`},
+		{"a key that buf.yaml does not have", func(tr repotest.Tree) repotest.Tree {
+			tr.Write("buf.yaml", bufYAML+"colour: red\n")
+			return tr
+		}, nil, "field colour not found"},
+		{"a key that the baselines do not have", func(tr repotest.Tree) repotest.Tree {
+			tr.Write("proto/baselines.yaml", "release: none\ndeplyed: none\n")
+			return tr
+		}, nil, "proto/baselines.yaml: line 2: field deplyed not found"},
+		{"a commit in place of an input", func(tr repotest.Tree) repotest.Tree { return tr }, func(o *review.Options) { o.Against = []string{"HEAD"} }, "say .git#ref=HEAD"},
+		{"an input whose commit does not exist", func(tr repotest.Tree) repotest.Tree { return tr }, func(o *review.Options) { o.Against = []string{".git#ref=nope"} }, "nope"},
 		{"no buf.yaml", func(tr repotest.Tree) repotest.Tree { tr.Git("rm", "--quiet", "buf.yaml"); return tr }, nil, "no buf.yaml"},
 		{"an input that does not exist", func(tr repotest.Tree) repotest.Tree { return tr }, func(o *review.Options) { o.Against = []string{"nowhere.binpb"} }, "nowhere.binpb"},
 		{"usage that is no snapshot", func(tr repotest.Tree) repotest.Tree { return tr }, func(o *review.Options) { o.Usage = []string{filepath.Join(o.Dir, "buf.yaml")} }, "no snapshot"},
@@ -382,5 +400,43 @@ func TestWhatServersSawSaysThatARemovalIsTooEarly(t *testing.T) {
 		if f.Rule == review.StillUsed && !strings.Contains(f.Text, "last used by orders 3 h ago") {
 			t.Errorf("it says %q", f.Text)
 		}
+	}
+}
+
+// A message is removed with its fields; one that moves to another file is still there.
+func TestWhatServersSawOfAMessageCountsWhereItIsRemoved(t *testing.T) {
+	snapshot := filepath.Join(t.TempDir(), "usage.json")
+	if err := os.WriteFile(snapshot, []byte(`{"version": 1, "service": "things", "sampled_one_in": 10, "entries": [
+		{"caller": "orders", "method": "/acme.v1.ThingService/Put", "direction": "request", "message": "acme.v1.Thing", "field": "size", "count": 7, "last_seen": "2026-12-01T09:00:00Z"}]}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	usage := func(o *review.Options) { o.Usage = []string{snapshot} }
+	for _, row := range []struct {
+		name   string
+		change func(tr repotest.Tree)
+		of     string
+	}{
+		{"removed", func(tr repotest.Tree) {
+			tr.Write("proto/acme/v1/thing.proto", strings.Split(thing, "// A thing.")[0]+"message Other {}\n")
+		}, "message acme.v1.Thing is removed, and was last used by orders"},
+		{"removed with its file", func(tr repotest.Tree) {
+			tr.Write("proto/acme/v1/other.proto", strings.Split(thing, "// A thing.")[0]+"message Other {}\n")
+			tr.Git("rm", "--quiet", "proto/acme/v1/thing.proto")
+		}, "file acme/v1/thing.proto is removed, and was last used by orders"},
+		{"moved to another file", func(tr repotest.Tree) { tr.Git("mv", "proto/acme/v1/thing.proto", "proto/acme/v1/item.proto") }, ""},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			tr := contract(t)
+			row.change(tr)
+			var said []string
+			for _, f := range reviewed(t, tr, usage).Findings {
+				if f.Rule == review.StillUsed {
+					said = append(said, f.Text)
+				}
+			}
+			if row.of == "" && len(said) > 0 || row.of != "" && (len(said) != 1 || !strings.HasPrefix(said[0], row.of)) {
+				t.Errorf("said %q; want %q", said, row.of)
+			}
+		})
 	}
 }

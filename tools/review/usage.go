@@ -107,20 +107,33 @@ func (r *run) usage() error {
 		if change == nil {
 			continue
 		}
-		f.Seen = seenOf(seen, change)
-		gone := change.Removed() && !change.Implied && (f.Kind == schema.Field || f.Kind == schema.Method)
-		if len(f.Seen) == 0 || !gone || used[f.Element] {
+		f.Seen = seenOf(seen, change.Before, func(*schema.Element) bool { return true })
+		if !change.Removed() || change.Implied || used[f.Element] {
+			continue
+		}
+		// What moved to another file is still there.
+		gone := seenOf(seen, change.Before, func(e *schema.Element) bool { return r.after.Find(e.Name) == nil })
+		if len(gone) == 0 {
 			continue
 		}
 		used[f.Element] = true
-		last := f.Seen[0]
+		var callers []string // who they are is approved, and not who was the last of them
+		for _, is := range gone {
+			callers = append(callers, is.Caller)
+		}
+		slices.Sort(callers)
+		last := gone[0]
 		still := *f.Finding
-		still.Rule, still.Level, still.Attr, still.Old, still.New, still.Buf, still.Patch = StillUsed, rules.Break, "usage", last.Caller, "", false, ""
+		still.Rule, still.Level, still.Attr, still.Old, still.New, still.Buf, still.Patch = StillUsed, rules.Break, "usage", strings.Join(slices.Compact(callers), ", "), "", false, ""
+		still.Implied = ""
 		still.Text = fmt.Sprintf("%s %s is removed, and was last %s %s", f.Kind, f.Element, last, ago(r.Now, last.LastSeen))
 		still.Why, still.WayOut = "Somebody uses it today.", "Move the callers first, and stop sending it: the snapshot names who and where."
 		still.Fingerprint = rules.Fingerprint(still.Rule, still.Element, still.Attr, still.Old, still.New, still.Baseline)
 		more := *f
-		more.Finding, more.Hidden = &still, ""
+		more.Finding, more.Hidden, more.Seen = &still, "", gone
+		for _, file := range r.Usage {
+			more.Found = append(more.Found, "--usage", file)
+		}
 		r.report.Findings = append(r.report.Findings, &more)
 	}
 	return nil
@@ -160,16 +173,17 @@ func merge(list []Seen, is Seen) []Seen {
 	return append(list, is)
 }
 
-// seenOf returns who used an element or anything in it, the latest first.
-func seenOf(seen map[string][]Seen, change *schema.Change) []Seen {
-	e := change.Before
+// seenOf returns who used an element or anything in it that counts, the latest first.
+func seenOf(seen map[string][]Seen, e *schema.Element, counts func(*schema.Element) bool) []Seen {
 	if e == nil {
 		return nil
 	}
 	var found []Seen
 	e.Walk(func(inside *schema.Element) {
-		for _, is := range seen[inside.Name] {
-			found = merge(found, is)
+		if counts(inside) {
+			for _, is := range seen[inside.Name] {
+				found = merge(found, is)
+			}
 		}
 	})
 	slices.SortFunc(found, func(a, b Seen) int { return b.LastSeen.Compare(a.LastSeen) })

@@ -13,23 +13,24 @@ import (
 	paymentsv1 "github.com/concordat-dev/concordat/gen/go/payments/v1"
 	"github.com/concordat-dev/concordat/kit/clock"
 	"github.com/concordat-dev/concordat/kit/id"
+	"github.com/concordat-dev/concordat/proof/internal/auth"
 )
 
 // Payments is the payments service: charges one by one and by a stream, captures, refunds and releases of them, and transfers between
 // accounts of the ledger, all at once; a tenth of it is asked for again on purpose. Beside it runs an auth that knows everybody.
 func Payments() Service {
-	state := newAuth()
+	state := auth.New()
 	return Service{
 		Name: "payments", Peer: "orders",
 		Files:    []string{"payments.db", "payments.db-wal", "payments.db-journal"},
 		Volatile: volatile,
 		Verify:   []string{"verify"},
 		Beside: func(ctx context.Context, pki string) ([]string, func() error, error) {
-			auth, err := state.serve(ctx, pki, "127.0.0.1:0")
+			known, err := state.Serve(ctx, pki, trustDomain, "127.0.0.1:0")
 			if err != nil {
 				return nil, nil, err
 			}
-			return paymentsSettings(auth), auth.close, nil
+			return paymentsSettings(known), known.Close, nil
 		},
 		New: func(seed uint64, calls Calls) Workload {
 			p := &payments{
@@ -43,15 +44,15 @@ func Payments() Service {
 		},
 		Balanced: true,
 		// Who is locked is answered without a write: with what is kept of the key.
-		Alone:    state.lockAll,
+		Alone:    state.LockAll,
 		Controls: paymentsControls(),
 		Faults:   func(b *bench) []fault { return []fault{{authAway, "auth_outages", b.authAway}} },
 	}
 }
 
 // paymentsSettings say where auth is. Nobody is erased here, so nobody serves users.
-func paymentsSettings(auth *running) []string {
-	return []string{"--auth", auth.target(), "--users", "passthrough:///127.0.0.1:1"}
+func paymentsSettings(known *auth.Server) []string {
+	return []string{"--auth", known.Target, "--users", "passthrough:///127.0.0.1:1"}
 }
 
 const (

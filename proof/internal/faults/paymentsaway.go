@@ -7,6 +7,7 @@ import (
 	"time"
 
 	paymentsv1 "github.com/concordat-dev/concordat/gen/go/payments/v1"
+	"github.com/concordat-dev/concordat/proof/internal/auth"
 )
 
 const (
@@ -36,8 +37,8 @@ const (
 // outages is a payments service whose auth goes away and comes back, and whose clock is moved meanwhile.
 type outages struct {
 	*bench
-	state   *auth
-	auth    *running
+	state   *auth.Auth
+	auth    *auth.Server
 	clock   *moved
 	p       *process
 	w       *payments
@@ -52,11 +53,11 @@ func (b *bench) authAway(ctx context.Context) (all Audit, note string, err error
 	if err != nil {
 		return all, "", err
 	}
-	o := &outages{bench: c, state: newAuth(), clock: clock, watched: &healing{flying: make(map[int]time.Time)}, all: &all}
-	if o.auth, err = o.state.serve(ctx, c.pki, "127.0.0.1:0"); err != nil {
+	o := &outages{bench: c, state: auth.New(), clock: clock, watched: &healing{flying: make(map[int]time.Time)}, all: &all}
+	if o.auth, err = o.state.Serve(ctx, c.pki, trustDomain, "127.0.0.1:0"); err != nil {
 		return all, "", err
 	}
-	defer func() { _ = o.auth.close() }() // it has nothing to lose
+	defer func() { _ = o.auth.Close() }() // it has nothing to lose
 	c.settings = paymentsSettings(o.auth)
 	refused := &answers{counts: map[string]int{}, on: true}
 	w := c.book(func() func(error) {
@@ -114,21 +115,21 @@ func (o *outages) once(ctx context.Context, lasts time.Duration, when string) (t
 			return 0, fmt.Errorf("charge a customer: %w", err)
 		}
 	}
-	if err := o.auth.close(); err != nil {
+	if err := o.auth.Close(); err != nil {
 		return 0, err
 	}
-	o.state.lock(unlucky)
+	o.state.Lock(unlucky)
 	if err := o.endure(ctx, client, unlucky, lasts, when); err != nil {
 		return 0, err
 	}
-	streams, release := o.state.streams(), o.state.hold()
+	streams, release := o.state.Streams(), o.state.Hold()
 	defer release()
 	var err error
-	if o.auth, err = o.state.serve(ctx, o.pki, o.auth.address); err != nil {
+	if o.auth, err = o.state.Serve(ctx, o.pki, trustDomain, o.auth.Address); err != nil {
 		return 0, err
 	}
 	back := time.Now()
-	for o.state.streams() == streams {
+	for o.state.Streams() == streams {
 		if time.Since(back) > patience {
 			o.all.wrong("%s: auth is not listened to again", when)
 			return patience, nil

@@ -54,7 +54,7 @@ func (r *Result) add(o *Result) {
 }
 
 // Closed has so many callers call as often as they are answered, spread over the connections, for a while. It returns
-// once the last answer is there.
+// once the last answer is there. A call that was answered after the time counts if it failed.
 func Closed(conns []*Conn, r *Request, callers int, during time.Duration) (*Result, error) {
 	begun := time.Now()
 	return spread(conns, during, func(i int, c *Conn) (*Result, error) {
@@ -94,11 +94,15 @@ func spread(conns []*Conn, during time.Duration, run func(int, *Conn) (*Result, 
 
 func closed(c *Conn, r *Request, callers int, end time.Time) (*Result, error) {
 	res := &Result{}
-	begun := make(map[uint32]time.Time, callers)
+	type call struct {
+		begun  time.Time
+		answer []byte // of which somebody wants to know what it is
+	}
+	calls := make(map[uint32]call, callers)
 	send := func(now time.Time) error {
 		stream, err := c.Send(r)
 		if err == nil {
-			begun[stream] = now
+			calls[stream] = call{begun: now}
 		}
 		return err
 	}
@@ -107,34 +111,57 @@ func closed(c *Conn, r *Request, callers int, end time.Time) (*Result, error) {
 			return nil, err
 		}
 	}
-	for len(begun) > 0 {
+	for len(calls) > 0 {
 		e, err := c.Read()
 		if err != nil {
 			return nil, err
 		}
 		if !e.Ended {
+			if own, ours := calls[e.Stream]; ours && r.Check != nil {
+				own.answer = append(own.answer, e.Data...)
+				calls[e.Stream] = own
+			}
 			continue
 		}
 		now := time.Now()
-		start, ours := begun[e.Stream]
+		own, ours := calls[e.Stream]
 		if !ours {
 			continue // of a load before
 		}
-		delete(begun, e.Stream)
-		if now.After(end) {
-			continue
-		}
-		if e.Status.Code == 0 {
+		delete(calls, e.Stream)
+		over := now.After(end)
+		switch status := r.checked(e.Status, own.answer); {
+		case status.Code != 0:
+			res.fail(status, now.Sub(own.begun))
+		case !over:
 			res.OK++
-			res.Latency.Record(now.Sub(start))
-		} else {
-			res.fail(e.Status, now.Sub(start))
+			res.Latency.Record(now.Sub(own.begun))
+		}
+		if over {
+			continue
 		}
 		if err := send(now); err != nil {
 			return nil, err
 		}
 	}
 	return res, nil
+}
+
+// Wrong is the code of a call that ended well with an answer that is not what it must be.
+const Wrong = -2
+
+// checked returns how a call ended, by its status and by its answer, a message with what stands before it.
+func (r *Request) checked(s Status, answer []byte) Status {
+	if s.Code != 0 || r.Check == nil {
+		return s
+	}
+	if len(answer) < prefix {
+		return Status{Wrong, fmt.Sprintf("%s answered %d bytes", r.Method, len(answer))}
+	}
+	if err := r.Check(answer[prefix:]); err != nil {
+		return Status{Wrong, err.Error()}
+	}
+	return s
 }
 
 // Once makes one call and returns the encoded answer.

@@ -55,6 +55,9 @@ type Request struct {
 	// Choose returns the encoded message of the next call instead, where it is set. It is called from several goroutines at
 	// once, and what it returns must not change.
 	Choose func() []byte
+	// Check returns an error where the encoded answer of a call that ended well is not what it must be: the call counts as failed
+	// then. None means that any answer will do. It is called as Choose is, and keeps nothing of what it is given.
+	Check func(answer []byte) error
 	// Token is the access token, "" for none.
 	Token string
 	// Timeout is what the call says that it will wait, in whole milliseconds.
@@ -173,6 +176,13 @@ func (c *Conn) Send(r *Request) (stream uint32, err error) {
 		return 0, errWindow
 	}
 	c.sendWindow -= int64(size)
+	stream = c.open(r)
+	c.data(stream, message, flagEndStream)
+	return stream, nil
+}
+
+// open sends the headers of a call. The caller holds mu.
+func (c *Conn) open(r *Request) (stream uint32) {
 	stream = c.next
 	c.next += 2
 	block := c.block
@@ -187,11 +197,45 @@ func (c *Conn) Send(r *Request) (stream uint32, err error) {
 	}
 	c.frame(len(block), frameHeaders, flagEndHeaders, stream)
 	c.out = append(c.out, block...)
-	c.frame(size, frameData, flagEndStream, stream)
+	return stream
+}
+
+// data sends a message. The caller holds mu.
+func (c *Conn) data(stream uint32, message []byte, flags byte) {
+	c.frame(prefix+len(message), frameData, flags, stream)
 	c.out = append(c.out, 0)
 	c.out = binary.BigEndian.AppendUint32(c.out, uint32(len(message)))
 	c.out = append(c.out, message...)
-	return stream, nil
+}
+
+// begin begins a stream whose messages follow; Flush writes it.
+func (c *Conn) begin(r *Request) (stream uint32) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.open(r)
+}
+
+// message sends one more message of a stream; Flush writes it.
+func (c *Conn) message(stream uint32, message []byte) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	size := prefix + len(message)
+	if size > maxFrame {
+		return fmt.Errorf("send: a message of %d bytes does not fit into a frame", len(message))
+	}
+	if int64(size) > c.sendWindow {
+		return errWindow
+	}
+	c.sendWindow -= int64(size)
+	c.data(stream, message, 0)
+	return nil
+}
+
+// finish says that no message of ours follows; Flush writes it.
+func (c *Conn) finish(stream uint32) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.frame(0, frameData, flagEndStream, stream)
 }
 
 // Cancel ends a call from our side; Flush writes it.
@@ -224,6 +268,8 @@ type Event struct {
 	Stream uint32
 	// Data is a part of the answer, valid until the next Read.
 	Data []byte
+	// Room is how many bytes more the server takes of us in the call.
+	Room int64
 	// Ended is true at the end of the call; Status then says how it ended.
 	Ended  bool
 	Status Status
@@ -307,6 +353,8 @@ func (c *Conn) handle(kind, flags byte, stream uint32, payload []byte) (e Event,
 			c.mu.Lock()
 			c.sendWindow += int64(binary.BigEndian.Uint32(payload) & (1<<31 - 1))
 			c.mu.Unlock()
+		} else if len(payload) == 4 {
+			return Event{Stream: stream, Room: int64(binary.BigEndian.Uint32(payload) & (1<<31 - 1))}, true, nil
 		}
 	}
 	return e, false, nil

@@ -2,7 +2,9 @@ package load_test
 
 import (
 	"context"
+	"errors"
 	"net"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -288,5 +290,119 @@ func TestAServerThatGoesAwayIsAnError(t *testing.T) {
 	context.AfterFunc(ctx, func() { _ = c.Close() })
 	if _, err := load.Closed([]*load.Conn{c}, request(t, "", time.Minute), 1, time.Minute); err == nil {
 		t.Error("a connection that breaks is no error")
+	}
+}
+
+func TestAnAnswerThatIsNotWhatItMustBeIsAFailure(t *testing.T) {
+	var served atomic.Int64
+	dial := serve(t, func(stream grpc.ServerStream, text string) error {
+		if served.Add(1)%2 == 0 {
+			text = strings.Repeat("wrong", 10_000) // several frames
+		}
+		return echo(stream, text)
+	})
+	r := request(t, "right", time.Second)
+	r.Check = func(answer []byte) error {
+		var got wrapperspb.StringValue
+		if err := proto.Unmarshal(answer, &got); err != nil {
+			return err
+		}
+		if got.GetValue() != "right" {
+			return errors.New(got.GetValue()[:5])
+		}
+		return nil
+	}
+	res, err := load.Closed(dial(2), r, 4, 50*time.Millisecond)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wrong := res.Failed[load.Status{Code: load.Wrong, Message: "wrong"}]
+	if all := served.Load(); len(res.Failed) != 1 || int64(wrong) != all/2 || int64(res.OK) > all-all/2 || int64(res.OK) < all-all/2-4 {
+		t.Errorf("%d served, %d well, failed %v", all, res.OK, res.Failed)
+	}
+}
+
+// numbered returns a dialog whose messages are the keys "0", "1" and so on, each twice.
+func numbered(t *testing.T) (d *load.Dialog, sent *atomic.Int64) {
+	sent = new(atomic.Int64)
+	return &load.Dialog{
+		Method: "/a.Service/Method", Timeout: time.Minute,
+		Next: func() ([]byte, string) {
+			key := strconv.FormatInt((sent.Add(1)-1)/2, 10)
+			m, err := proto.Marshal(wrapperspb.String(key + strings.Repeat(" ", 500)))
+			if err != nil {
+				t.Error(err)
+			}
+			return m, key
+		},
+		Answer: func(message []byte) (string, error) {
+			var got wrapperspb.StringValue
+			err := proto.Unmarshal(message, &got)
+			return strings.TrimSpace(got.GetValue()), err
+		},
+	}, sent
+}
+
+// answerAnyhow answers each message of a stream both ways, and the later of two first where two are there, until the client is done.
+func answerAnyhow(stream grpc.ServerStream, text string) error {
+	in := make(chan string, 100)
+	in <- text
+	go func() {
+		defer close(in)
+		for {
+			var next wrapperspb.StringValue
+			if stream.RecvMsg(&next) != nil {
+				return
+			}
+			in <- next.GetValue()
+		}
+	}()
+	for text := range in {
+		select {
+		case later, ok := <-in:
+			if ok {
+				if err := echo(stream, later); err != nil {
+					return err
+				}
+			}
+		default:
+		}
+		if err := echo(stream, text); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func TestAStreamBothWaysIsKeptBusyAndEveryAnswerIsMatched(t *testing.T) {
+	d, sent := numbered(t)
+	const streams, window = 3, 10
+	res, err := load.Pipelined(serve(t, answerAnyhow)(streams), d, window, 300*time.Millisecond)
+	if err != nil || res.Err() != nil {
+		t.Fatal(err, res.Err())
+	}
+	if late := sent.Load() - int64(res.OK); late < 0 || late > streams*window || res.Latency.Count() != res.OK {
+		t.Errorf("%d sent, %d well and %d timed", sent.Load(), res.OK, res.Latency.Count())
+	}
+	if res.OK < 2*streams*64<<10/500 {
+		t.Errorf("%d messages fit into the windows that the server opens in the beginning", res.OK)
+	}
+}
+
+func TestAStreamBothWaysFailsForWhatWasNotAskedForAndForItsEnd(t *testing.T) {
+	for name, tc := range map[string]struct {
+		handler func(grpc.ServerStream, string) error
+		want    string
+	}{
+		"another answer":         {func(s grpc.ServerStream, _ string) error { return errors.Join(echo(s, "none"), answerAnyhow(s, "")) }, `answers for "none"`},
+		"an end before the last": {func(s grpc.ServerStream, text string) error { return nil }, "before all was answered"},
+		"an error":               {func(s grpc.ServerStream, text string) error { return status.Error(codes.DataLoss, "gone") }, "code 15"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d, _ := numbered(t)
+			if _, err := load.Pipelined(serve(t, tc.handler)(1), d, 10, time.Minute); err == nil || !strings.Contains(err.Error(), tc.want) {
+				t.Errorf("got %v, want %s", err, tc.want)
+			}
+		})
 	}
 }

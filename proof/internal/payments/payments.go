@@ -1,5 +1,6 @@
-// Package payments measures the store of payments beside pgbench: charges a second, by group commit on both engines, with a tenth of the
-// keys used twice, limits of accounts held, and every transfer bound to the one before by its hash.
+// Package payments measures payments beside pgbench: charges a second of the store, by group commit on both engines, with a tenth of the
+// keys used twice, limits of accounts held, and every transfer bound to the one before by its hash; those of the program as it is built,
+// over mutual TLS; and what becomes of the store's as its tables grow.
 package payments
 
 import (
@@ -10,13 +11,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
+	"runtime"
 	"slices"
-	"strconv"
-	"strings"
+	"time"
 
 	"github.com/concordat-dev/concordat/proof/internal/figure"
+	"github.com/concordat-dev/concordat/proof/internal/machine"
 	"github.com/concordat-dev/concordat/proof/internal/postgres"
+	"github.com/concordat-dev/concordat/proof/internal/service"
 )
 
 // Options say how much is measured.
@@ -25,227 +27,163 @@ type Options struct {
 	Root string
 	// Quick measures just enough to see that everything works.
 	Quick bool
+	// Growth is how many payments the large tables have. Zero means 1,000,000, or 10,000 with Quick.
+	Growth int
 	// Detail gets what stands behind the figures.
 	Detail io.Writer
 }
 
-// settings are those of PostgreSQL that differ from what the harnesses' server has by itself, for pgbench as for the store. What decides
-// on durability is as it is.
-var settings = []string{"shared_buffers=512MB", "max_wal_size=4GB"}
-
-// benchVariable tells the benchmark which database to use.
-const benchVariable = "CONCORDAT_BENCH_DATABASE_URL"
-
-// contestant is a benchmark of the store, by its name there.
-type contestant struct {
-	name    string
-	bench   string
-	charges int // in one turn
+// plan is how much of each is measured.
+type plan struct {
+	rounds       int
+	segments     int   // of the write-ahead log, made before the first round
+	scale        int   // of pgbench, in 100,000 accounts
+	benches      []int // with how many clients it is tried
+	bench        int   // seconds of each turn of pgbench
+	share        int   // of the charges of a turn of the store, one in so many
+	warm, during time.Duration
+	small, large int // payments
+	turn         int // charges on each of those tables
 }
 
-func contestants(quick bool) []contestant {
-	all := []contestant{
-		{"postgres, 256 callers", "postgres/callers=256/merchants=1000/stores=1/", 100_000},
-		{"postgres, 64 callers", "postgres/callers=64/merchants=1000/stores=1/", 60_000},
-		{"postgres, one merchant", "postgres/callers=256/merchants=1/stores=1/", 100_000},
-		{"postgres, two replicas", "postgres/callers=256/merchants=1000/stores=2/", 100_000},
-		{"sqlite, 256 callers", "sqlite/callers=256/merchants=1000/stores=1/batch=512", 100_000},
-		{"sqlite, a transaction for each", "sqlite/callers=256/merchants=1000/stores=1/batch=1$", 10_000},
+func (o Options) plan() plan {
+	p := plan{
+		rounds: 5, segments: 160, scale: 20, benches: []int{8, 16, 32, 64}, bench: 5, share: 1, warm: 500 * time.Millisecond, during: 4 * time.Second,
+		small: 10_000, large: 1_000_000, turn: 40_000,
 	}
-	if quick {
-		for i := range all {
-			all[i].charges /= 20
+	if o.Quick {
+		p = plan{
+			rounds: 1, segments: 4, scale: 2, benches: []int{8}, bench: 1, share: 20, warm: 100 * time.Millisecond, during: 500 * time.Millisecond,
+			small: 1_000, large: 10_000, turn: 2_000,
 		}
 	}
-	return all
+	if o.Growth > 0 {
+		p.large = o.Growth
+	}
+	return p
 }
 
-// rate is what one turn has shown.
-type rate struct {
-	perSecond float64
-	p99       float64 // in milliseconds
-}
+// settings are those of PostgreSQL that differ from what the harnesses' server has by itself, for pgbench as for the store. What decides
+// on durability is as it is. The log keeps the segments that it has; prepare makes them.
+var settings = []string{"shared_buffers=512MB", "max_wal_size=4GB", "min_wal_size=4GB"}
+
+// Who we are to the service, and who it is.
+const (
+	caller     = "orders"
+	serverName = "payments"
+)
 
 // run is one run of the harness.
 type run struct {
-	opts   Options
-	out    *figure.Detail
-	server *postgres.Server
-	binary string // the benchmarks of the store
-	bench  string // the database of pgbench
+	plan
+	out     *figure.Detail
+	dir     string
+	program *service.Program // payments
+	binary  string           // the benchmarks of the store
+	server  *postgres.Server
+	tpcb    *postgres.Database // of pgbench
+	clients int                // with which pgbench is at its best
 }
 
 // Measure returns all figures of the area.
 func Measure(ctx context.Context, opts Options) (figures []figure.Figure, err error) {
-	r := &run{opts: opts, out: figure.NewDetail(opts.Detail)}
-	dir, err := os.MkdirTemp("", "proof-payments")
+	first, second, err := machine.Two()
+	if err != nil {
+		return nil, err
+	}
+	undo, err := machine.StayOn(first, second)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, undo()) }()
+	dir, err := os.MkdirTemp("", "concordat-payments-")
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	r.binary = filepath.Join(dir, "store.test")
+	r := &run{plan: opts.plan(), out: figure.NewDetail(opts.Detail), dir: dir, binary: filepath.Join(dir, "store.test")}
+	if r.server, err = postgres.Start(ctx, settings...); err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, r.server.Close()) }()
 	build := exec.CommandContext(ctx, "go", "test", "-c", "-o", r.binary, "./services/payments/internal/sqlstore")
 	build.Dir = opts.Root
 	if out, err := build.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("build the benchmarks of the store: %w\n%s", err, out)
 	}
-	if r.server, err = postgres.Start(ctx, settings...); err != nil {
+	if r.program, err = service.Build(ctx, opts.Root, dir, serverName, caller); err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, r.server.Close()) }()
-	return r.store(ctx)
-}
-
-// store measures the store and pgbench turn by turn.
-func (r *run) store(ctx context.Context) ([]figure.Figure, error) {
-	clients, err := r.prepare(ctx)
+	if err := r.prepare(ctx); err != nil {
+		return nil, err
+	}
+	version, err := r.tpcb.Query(ctx, "SHOW server_version")
 	if err != nil {
 		return nil, err
 	}
-	rounds := 5
-	if r.opts.Quick {
-		rounds = 1
-	}
-	all := contestants(r.opts.Quick)
-	rates := make(map[string][]rate)
-	var tpcb []float64
-	for n := range rounds {
-		order := slices.Clone(all)
-		for i := range order { // another order in each round
-			order[i] = all[(i+n)%len(all)]
-		}
-		tps, err := r.pgbench(ctx, clients)
+	r.out.Line("%s, %s, PostgreSQL %s; all on processors %d and %d; load average %s",
+		runtime.Version(), machine.Processor(), version, first, second, machine.LoadAverage())
+	for _, measure := range []func(context.Context) ([]figure.Figure, error){r.store, r.calls, r.growth} {
+		began := time.Now()
+		some, err := measure(ctx)
 		if err != nil {
 			return nil, err
 		}
-		tpcb = append(tpcb, tps)
-		for _, c := range order {
-			measured, err := r.charge(ctx, c)
-			if err != nil {
-				return nil, err
-			}
-			rates[c.name] = append(rates[c.name], measured)
-		}
+		figures = append(figures, some...)
+		r.out.Line("  (%s; load average %s)", time.Since(began).Round(100*time.Millisecond), machine.LoadAverage())
 	}
-	r.show(clients, tpcb, all, rates)
-	ratio := func(name string, a func(i int) float64, b func(i int) float64) figure.Figure {
-		values := make([]float64, rounds)
-		for i := range values {
-			values[i] = a(i) / b(i)
-		}
-		return figure.Median(name, values)
-	}
-	of := func(name string) func(int) float64 { return func(i int) float64 { return rates[name][i].perSecond } }
-	bench := func(i int) float64 { return tpcb[i] }
-	p99 := make([]float64, rounds)
-	for i, m := range rates["postgres, 256 callers"] {
-		p99[i] = m.p99
-	}
-	return []figure.Figure{
-		ratio("payments.postgres_256_vs_pgbench", of("postgres, 256 callers"), bench),
-		ratio("payments.postgres_64_vs_pgbench", of("postgres, 64 callers"), bench),
-		figure.Median("payments.postgres_p99", p99),
-		ratio("payments.postgres_hot_vs_spread", of("postgres, one merchant"), of("postgres, 256 callers")),
-		ratio("payments.postgres_two_replicas_vs_one", of("postgres, two replicas"), of("postgres, 256 callers")),
-		ratio("payments.sqlite_256_vs_pgbench", of("sqlite, 256 callers"), bench),
-		ratio("payments.sqlite_vs_transaction_each", of("sqlite, 256 callers"), of("sqlite, a transaction for each")),
-	}, nil
+	return figures, nil
 }
 
-// prepare fills the database of pgbench, and returns with how many clients it is best.
-func (r *run) prepare(ctx context.Context) (int, error) {
-	url, err := r.server.Database(ctx)
-	if err != nil {
-		return 0, err
+// prepare makes the log's segments and the tables of pgbench, and finds out with how many clients that is best.
+func (r *run) prepare(ctx context.Context) (err error) {
+	if r.tpcb, err = r.server.Create(ctx); err != nil {
+		return err
 	}
-	r.bench = url[strings.LastIndex(url, "/")+1:]
-	r.bench, _, _ = strings.Cut(r.bench, "?")
-	scale := "20"
-	if r.opts.Quick {
-		scale = "2"
+	if err := r.tpcb.MakeSegments(ctx, r.segments); err != nil {
+		return err
 	}
-	fill := append(r.server.Flags(), "--initialize", "--quiet", "--scale="+scale, r.bench)
-	if out, err := r.server.Command(ctx, "pgbench", fill...).CombinedOutput(); err != nil {
-		return 0, fmt.Errorf("pgbench --initialize: %w\n%s", err, out)
+	if _, err := r.tpcb.Run(ctx, "pgbench", "--initialize", "--quiet", fmt.Sprintf("--scale=%d", r.scale)); err != nil {
+		return err
 	}
-	best, clients := 0.0, 0
-	for _, n := range []int{8, 16, 32, 64} {
+	if err := r.tpcb.Vacuum(ctx); err != nil {
+		return err
+	}
+	best := 0.0
+	for _, n := range r.benches {
 		tps, err := r.pgbench(ctx, n)
 		if err != nil {
-			return 0, err
+			return err
 		}
 		r.out.Line("pgbench with %d clients: %.0f transactions/s", n, tps)
 		if tps > best {
-			best, clients = tps, n
+			best, r.clients = tps, n
 		}
 	}
-	return clients, nil
+	return nil
 }
-
-// rateLine is where pgbench prints its rate.
-var rateLine = regexp.MustCompile(`(?m)^tps = ([0-9.]+) \(without initial connection time\)`)
 
 // pgbench returns the transactions a second of its standard load, which is that of TPC-B.
 func (r *run) pgbench(ctx context.Context, clients int) (float64, error) {
-	seconds := 5
-	if r.opts.Quick {
-		seconds = 1
-	}
-	args := append(r.server.Flags(), "--no-vacuum", "--protocol=prepared", fmt.Sprintf("--client=%d", clients), "--jobs=2",
-		fmt.Sprintf("--time=%d", seconds), r.bench)
-	out, err := r.server.Command(ctx, "pgbench", args...).CombinedOutput()
-	if err != nil {
-		return 0, fmt.Errorf("pgbench: %w\n%s", err, out)
-	}
-	m := rateLine.FindSubmatch(out)
-	if m == nil {
-		return 0, fmt.Errorf("pgbench prints no rate:\n%s", out)
-	}
-	return strconv.ParseFloat(string(m[1]), 64)
+	return r.tpcb.Bench(ctx, "--no-vacuum", "--protocol=prepared", fmt.Sprintf("--client=%d", clients), "--jobs=2",
+		fmt.Sprintf("--time=%d", r.bench))
 }
 
-// benchLine is what a benchmark prints of itself.
-var benchLine = regexp.MustCompile(`(?m)^BenchmarkCharges/\S+\s+\d+\s.*?([0-9.]+) charges/s\s+([0-9.]+) p99-ms`)
+// perRound returns a ratio within each round: the rounds of one turn met the same machine.
+func perRound(name string, a, b []float64) figure.Figure { return figure.Median(name, ratios(a, b)) }
 
-// charge gives one contestant its turn, on a database of its own.
-func (r *run) charge(ctx context.Context, c contestant) (rate, error) {
-	url, err := r.server.Database(ctx)
-	if err != nil {
-		return rate{}, err
+// perRoundText returns the ratios of all rounds, as a text.
+func perRoundText(a, b []float64) string { return fmt.Sprintf("%.2f", ratios(a, b)) }
+
+func ratios(a, b []float64) []float64 {
+	values := make([]float64, len(a))
+	for i := range values {
+		values[i] = a[i] / b[i]
 	}
-	pattern := "^BenchmarkCharges$/" + strings.ReplaceAll(strings.TrimSuffix(c.bench, "/"), "/", "$/^")
-	pattern = strings.Replace(pattern, "BenchmarkCharges$/", "BenchmarkCharges$/^", 1)
-	cmd := exec.CommandContext(ctx, r.binary, "-test.run=^$", "-test.bench="+pattern, fmt.Sprintf("-test.benchtime=%dx", c.charges))
-	cmd.Env = append(os.Environ(), benchVariable+"="+url)
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		return rate{}, fmt.Errorf("%s: %w\n%s", c.name, err, out)
-	}
-	m := benchLine.FindSubmatch(out)
-	if m == nil {
-		return rate{}, fmt.Errorf("%s prints no rate:\n%s", c.name, out)
-	}
-	perSecond, err := strconv.ParseFloat(string(m[1]), 64)
-	if err != nil {
-		return rate{}, err
-	}
-	p99, err := strconv.ParseFloat(string(m[2]), 64)
-	return rate{perSecond, p99}, err
+	return values
 }
 
-// show prints what stands behind the figures.
-func (r *run) show(clients int, tpcb []float64, all []contestant, rates map[string][]rate) {
-	median := func(values []float64) float64 {
-		slices.Sort(values)
-		return values[len(values)/2]
-	}
-	rows := [][]string{{"", "per second", "p99"}, {fmt.Sprintf("pgbench, %d clients", clients), fmt.Sprintf("%.0f", median(slices.Clone(tpcb))), ""}}
-	for _, c := range all {
-		var per, p99 []float64
-		for _, m := range rates[c.name] {
-			per, p99 = append(per, m.perSecond), append(p99, m.p99)
-		}
-		rows = append(rows, []string{c.name, fmt.Sprintf("%.0f", median(per)), fmt.Sprintf("%.1f ms", median(p99))})
-	}
-	r.out.Table("charges, medians", rows)
+// median returns the median of values, as a cell.
+func median(format string, values []float64) string {
+	return fmt.Sprintf(format, figure.Median("", slices.Clone(values)).Value)
 }

@@ -8,6 +8,7 @@ import (
 
 	usersv1 "github.com/concordat-dev/concordat/gen/go/users/v1"
 	"github.com/concordat-dev/concordat/proof/internal/figure"
+	"github.com/concordat-dev/concordat/proof/internal/service"
 )
 
 // fill imports the users, the few and the many, each by one stream.
@@ -15,11 +16,11 @@ func (r *run) fill(ctx context.Context, p *pair) ([]figure.Figure, error) {
 	if _, err := r.load(ctx, p.small, r.small, func(int) {}); err != nil {
 		return nil, err
 	}
-	used, err := watchMemory(p.large.cmd.Process.Pid)
+	used, err := watchMemory(p.large.PID())
 	if err != nil {
 		return nil, err
 	}
-	before, err := p.used(p.large)
+	before, err := p.large.Used(p.server)
 	if err != nil {
 		return nil, err
 	}
@@ -33,24 +34,21 @@ func (r *run) fill(ctx context.Context, p *pair) ([]figure.Figure, error) {
 		}
 	})
 	growth, merr := used.growth()
-	after, aerr := p.used(p.large)
+	after, aerr := p.large.Used(p.server)
 	if err := errors.Join(err, merr, aerr); err != nil {
 		return nil, err
 	}
-	for _, s := range []*service{p.small, p.large} {
-		if s.data == nil {
-			continue
-		}
-		if err := s.data.vacuum(ctx); err != nil {
+	for _, data := range p.databases {
+		if err := data.Vacuum(ctx); err != nil {
 			return nil, err
 		}
 	}
 	rate := float64(r.large) / took.Seconds()
 	r.out.Table(p.engine+": CreateUsers, one stream", [][]string{
-		append([]string{"users", "a second", "MiB resident before", "more at most", "of that in the first tenth"}, p.costs()...),
+		append([]string{"users", "a second", "MiB resident before", "more at most", "of that in the first tenth"}, service.CostHeads(p.server)...),
 		append([]string{
 			fmt.Sprint(r.large), fmt.Sprintf("%.0f", rate), fmt.Sprintf("%.0f", float64(used.before)/mebibytes), fmt.Sprintf("%.1f", growth), fmt.Sprintf("%.1f", early),
-		}, after.since(before, r.large)...),
+		}, after.Since(before).Each(r.large)...),
 	})
 	return []figure.Figure{
 		figure.Median("users."+p.engine+"_import", []float64{rate}),
@@ -59,7 +57,7 @@ func (r *run) fill(ctx context.Context, p *pair) ([]figure.Figure, error) {
 }
 
 // load imports the first count users and returns how long that took. Before each it calls each.
-func (r *run) load(ctx context.Context, s *service, count int, each func(n int)) (time.Duration, error) {
+func (r *run) load(ctx context.Context, s *service.Process, count int, each func(n int)) (time.Duration, error) {
 	conn, err := r.dial(s)
 	if err != nil {
 		return 0, err

@@ -10,6 +10,7 @@ import (
 	usersv1 "github.com/concordat-dev/concordat/gen/go/users/v1"
 	"github.com/concordat-dev/concordat/proof/internal/figure"
 	"github.com/concordat-dev/concordat/proof/internal/load"
+	"github.com/concordat-dev/concordat/proof/internal/service"
 )
 
 // How the unary calls are loaded, as those of the area rpc are.
@@ -53,7 +54,7 @@ func (r *run) get(ctx context.Context, p *pair) ([]figure.Figure, error) {
 		}
 		gets, storeless = append(gets, rates[0]), append(storeless, rates[1])
 		if bench > 0 {
-			rate, err := p.bench.selects(ctx, bench, r.during)
+			rate, err := selectRate(ctx, p.bench, bench, r.during)
 			if err != nil {
 				return nil, err
 			}
@@ -76,10 +77,10 @@ func (r *run) get(ctx context.Context, p *pair) ([]figure.Figure, error) {
 }
 
 // closed loads the service with one request, after some warming.
-func (r *run) closed(ctx context.Context, s *service, request *load.Request) (*load.Result, error) {
+func (r *run) closed(ctx context.Context, s *service.Process, request *load.Request) (*load.Result, error) {
 	ctx, cancel := context.WithTimeout(ctx, r.warm+r.during+patience)
 	defer cancel()
-	conns, closeAll, err := r.connect(ctx, s, connections)
+	conns, closeAll, err := s.Connect(ctx, connections)
 	if err != nil {
 		return nil, err
 	}
@@ -101,13 +102,13 @@ func (r *run) benchmark(ctx context.Context, p *pair) (clients int, err error) {
 		return 0, nil
 	}
 	const accounts = 100_000 // of each unit of scale
-	if _, err := p.bench.run(ctx, "pgbench", "--initialize", fmt.Sprintf("--scale=%d", max(1, r.large/accounts))); err != nil {
+	if _, err := p.bench.Run(ctx, "pgbench", "--initialize", fmt.Sprintf("--scale=%d", max(1, r.large/accounts))); err != nil {
 		return 0, err
 	}
 	best := 0.0
 	rows := [][]string{{"clients", "a second"}}
 	for _, n := range []int{1, 2, 4, 8, 16, 32} {
-		rate, err := p.bench.selects(ctx, n, min(r.during, 2*time.Second))
+		rate, err := selectRate(ctx, p.bench, n, min(r.during, 2*time.Second))
 		if err != nil {
 			return 0, err
 		}

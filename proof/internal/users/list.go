@@ -11,6 +11,7 @@ import (
 	usersv1 "github.com/concordat-dev/concordat/gen/go/users/v1"
 	"github.com/concordat-dev/concordat/proof/internal/figure"
 	"github.com/concordat-dev/concordat/proof/internal/histogram"
+	"github.com/concordat-dev/concordat/proof/internal/service"
 )
 
 // How pages are asked for: a walk is the first page of a query, which counts, and those that follow.
@@ -121,7 +122,7 @@ func (r *run) list(ctx context.Context, p *pair) ([]figure.Figure, error) {
 }
 
 // shelf connects to a service and disables some of its users.
-func (r *run) shelf(ctx context.Context, s *service, count int) (*shelf, error) {
+func (r *run) shelf(ctx context.Context, s *service.Process, count int) (*shelf, error) {
 	conn, err := r.dial(s)
 	if err != nil {
 		return nil, err

@@ -18,6 +18,7 @@ import (
 	"github.com/concordat-dev/concordat/kit/fault"
 	"github.com/concordat-dev/concordat/proof/internal/figure"
 	"github.com/concordat-dev/concordat/proof/internal/postgres"
+	"github.com/concordat-dev/concordat/proof/internal/service"
 )
 
 // clients are who make and read users while a replica is killed.
@@ -28,16 +29,16 @@ const clients = 16
 func (r *run) replicas(ctx context.Context, server *postgres.Server) (figures []figure.Figure, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*patience)
 	defer cancel()
-	data, err := create(ctx, server)
+	data, err := server.Create(ctx)
 	if err != nil {
 		return nil, err
 	}
-	var both [2]*service
+	var both [2]*service.Process
 	for i := range both {
 		if both[i], err = r.start(ctx, fmt.Sprintf("replica-%d", i), data); err != nil {
 			return nil, err
 		}
-		defer func() { err = errors.Join(err, both[i].stop()) }()
+		defer func() { err = errors.Join(err, both[i].Stop()) }()
 	}
 	conn, err := r.dial(both[0], both[1])
 	if err != nil {
@@ -61,7 +62,7 @@ func (r *run) replicas(ctx context.Context, server *postgres.Server) (figures []
 		return nil, err
 	}
 	killed := time.Now()
-	if err := both[0].kill(); err != nil {
+	if err := both[0].Kill(); err != nil {
 		return nil, err
 	}
 	if err := l.await(ctx, r.acknowledged); err != nil {
@@ -232,7 +233,7 @@ type watcher struct {
 }
 
 // watchBoth begins a watch on each of the replicas over one connection to both, the first watch on the first of them.
-func watchBoth(ctx context.Context, conn *grpc.ClientConn, both [2]*service) (watchers [2]*watcher, err error) {
+func watchBoth(ctx context.Context, conn *grpc.ClientConn, both [2]*service.Process) (watchers [2]*watcher, err error) {
 	client := usersv1.NewUserServiceClient(conn)
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -250,7 +251,7 @@ func watchBoth(ctx context.Context, conn *grpc.ClientConn, both [2]*service) (wa
 			return watchers, err
 		}
 		p, _ := peer.FromContext(stream.Context())
-		i := slices.IndexFunc(both[:], func(s *service) bool { return p != nil && p.Addr.String() == s.address })
+		i := slices.IndexFunc(both[:], func(s *service.Process) bool { return p != nil && p.Addr.String() == s.Address })
 		if ctx.Err() != nil {
 			stop()
 			return watchers, fmt.Errorf("no stream on one of the replicas: %w", ctx.Err())

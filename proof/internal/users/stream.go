@@ -13,6 +13,7 @@ import (
 	"github.com/concordat-dev/concordat/proof/internal/figure"
 	"github.com/concordat-dev/concordat/proof/internal/histogram"
 	"github.com/concordat-dev/concordat/proof/internal/load"
+	"github.com/concordat-dev/concordat/proof/internal/service"
 )
 
 // streamTime is what the calls of streams say that they will wait; it does not come up.
@@ -21,20 +22,20 @@ const streamTime = 5 * time.Minute
 // stream reads all users by one StreamUsers.
 func (r *run) stream(ctx context.Context, p *pair) ([]figure.Figure, error) {
 	var rates, growths []float64
-	first, err := p.used(p.large)
+	first, err := p.large.Used(p.server)
 	if err != nil {
 		return nil, err
 	}
 	request := &load.Request{Method: usersv1.UserService_StreamUsers_FullMethodName, Timeout: streamTime}
 	for round := range r.streams {
-		used, err := watchMemory(p.large.cmd.Process.Pid)
+		used, err := watchMemory(p.large.PID())
 		if err != nil {
 			return nil, err
 		}
 		if round == r.streams-1 {
 			p.profiled.begin(ctx, p.large, "stream", 5*time.Second)
 		}
-		conns, closeAll, err := r.connect(ctx, p.large, 1)
+		conns, closeAll, err := p.large.Connect(ctx, 1)
 		if err != nil {
 			return nil, err
 		}
@@ -51,13 +52,13 @@ func (r *run) stream(ctx context.Context, p *pair) ([]figure.Figure, error) {
 		}
 		rates, growths = append(rates, float64(count)/took.Seconds()), append(growths, growth)
 	}
-	last, err := p.used(p.large)
+	last, err := p.large.Used(p.server)
 	if err != nil {
 		return nil, err
 	}
 	r.out.Table(fmt.Sprintf("%s: StreamUsers of all, one stream, median of %d", p.engine, r.streams), [][]string{
-		append([]string{"users a second", "more MiB resident at most, of each"}, p.costs()...),
-		append([]string{fmt.Sprintf("%.0f", figure.Median("", rates).Value), fmt.Sprintf("%.1f", growths)}, last.since(first, r.large*r.streams)...),
+		append([]string{"users a second", "more MiB resident at most, of each"}, service.CostHeads(p.server)...),
+		append([]string{fmt.Sprintf("%.0f", figure.Median("", rates).Value), fmt.Sprintf("%.1f", growths)}, last.Since(first).Each(r.large*r.streams)...),
 	})
 	return []figure.Figure{
 		figure.Median("users."+p.engine+"_stream", rates), figure.Median("users."+p.engine+"_stream_rss", growths),
@@ -71,7 +72,7 @@ const eventRate = 50
 // for.
 func (r *run) watch(ctx context.Context, p *pair) ([]figure.Figure, error) {
 	var middle, p99, most, asked []float64
-	first, err := p.used(p.large)
+	first, err := p.large.Used(p.server)
 	if err != nil {
 		return nil, err
 	}
@@ -87,22 +88,22 @@ func (r *run) watch(ctx context.Context, p *pair) ([]figure.Figure, error) {
 		most, asked = append(most, milliseconds(arrived.Quantile(1))), append(asked, milliseconds(calls.Quantile(0.99)))
 	}
 	median := func(values []float64) string { return fmt.Sprintf("%.1f", figure.Median("", values).Value) }
-	last, err := p.used(p.large)
+	last, err := p.large.Used(p.server)
 	if err != nil {
 		return nil, err
 	}
 	r.out.Table(fmt.Sprintf("%s: %d watchers, %d changes a second, ms until a watcher has one, medians of %d rounds", p.engine, r.watchers, eventRate, r.watches), [][]string{
-		append([]string{"p50", "p99", "last", "p99 of the call that makes the change"}, p.costs()...),
-		append([]string{median(middle), median(p99), median(most), median(asked)}, last.since(first, r.events*r.watches*r.watchers)...),
+		append([]string{"p50", "p99", "last", "p99 of the call that makes the change"}, service.CostHeads(p.server)...),
+		append([]string{median(middle), median(p99), median(most), median(asked)}, last.Since(first).Each(r.events*r.watches*r.watchers)...),
 	})
 	return []figure.Figure{figure.Median("users."+p.engine+"_event_p99", p99)}, nil
 }
 
 // watched has users changed while all watch.
-func (r *run) watched(ctx context.Context, s *service, round int) (arrived, calls *histogram.Histogram, err error) {
+func (r *run) watched(ctx context.Context, s *service.Process, round int) (arrived, calls *histogram.Histogram, err error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Duration(r.events)*time.Second/eventRate+patience)
 	defer cancel()
-	conns, closeAll, err := r.connect(ctx, s, connections)
+	conns, closeAll, err := s.Connect(ctx, connections)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -9,16 +9,14 @@ import (
 	"io"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 	"time"
 
-	"github.com/concordat-dev/concordat/kit/clock"
-	"github.com/concordat-dev/concordat/kit/pki"
 	"github.com/concordat-dev/concordat/proof/internal/figure"
 	"github.com/concordat-dev/concordat/proof/internal/machine"
 	"github.com/concordat-dev/concordat/proof/internal/postgres"
+	"github.com/concordat-dev/concordat/proof/internal/service"
 )
 
 // Options say how much is measured.
@@ -61,19 +59,17 @@ func (o Options) plan() plan {
 
 // Who we are to the service, and who it is.
 const (
-	caller      = "payments"
-	serverName  = "users"
-	trustDomain = "concordat"
+	caller     = "payments"
+	serverName = "users"
 )
 
 // run is one run of the harness.
 type run struct {
 	plan
-	opts     Options
-	out      *figure.Detail
-	dir      string
-	binary   string
-	identity *pki.Identity
+	opts    Options
+	out     *figure.Detail
+	dir     string
+	program *service.Program
 }
 
 // Measure returns all figures of the area.
@@ -92,8 +88,8 @@ func Measure(ctx context.Context, opts Options) (figures []figure.Figure, err er
 		return nil, err
 	}
 	defer os.RemoveAll(dir)
-	r := &run{plan: opts.plan(), opts: opts, out: figure.NewDetail(opts.Detail), dir: dir, binary: filepath.Join(dir, serverName)}
-	if err := r.prepare(ctx); err != nil {
+	r := &run{plan: opts.plan(), opts: opts, out: figure.NewDetail(opts.Detail), dir: dir}
+	if r.program, err = service.Build(ctx, opts.Root, dir, serverName, caller); err != nil {
 		return nil, err
 	}
 	server, err := postgres.Start(ctx, settings...)
@@ -101,11 +97,11 @@ func Measure(ctx context.Context, opts Options) (figures []figure.Figure, err er
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, server.Close()) }()
-	bench, err := create(ctx, server)
+	bench, err := server.Create(ctx)
 	if err != nil {
 		return nil, err
 	}
-	version, err := bench.query(ctx, "SHOW server_version")
+	version, err := bench.Query(ctx, "SHOW server_version")
 	if err != nil {
 		return nil, err
 	}
@@ -130,47 +126,31 @@ func Measure(ctx context.Context, opts Options) (figures []figure.Figure, err er
 	return figures, nil
 }
 
-// prepare builds the service and makes our certificate.
-func (r *run) prepare(ctx context.Context) error {
-	build := exec.CommandContext(ctx, "go", "build", "-o", r.binary, "./services/users")
-	build.Dir = r.opts.Root
-	if out, err := build.CombinedOutput(); err != nil {
-		return fmt.Errorf("build users: %w\n%s", err, out)
-	}
-	dev, err := pki.NewDevelopment(filepath.Join(r.dir, "pki"), trustDomain, clock.System())
-	if err != nil {
-		return err
-	}
-	if err := dev.Ensure(ctx, serverName, caller); err != nil {
-		return err
-	}
-	r.identity, err = dev.Identity(ctx, caller, func(error) {}) // made a moment ago, and not replaced
-	return err
-}
-
 // pair is the service twice on one engine: with few users, and with many.
 type pair struct {
 	engine       string
-	server       *postgres.Server // nil for SQLite
-	bench        *database        // of pgbench
-	small, large *service
+	server       *postgres.Server     // nil for SQLite
+	bench        *postgres.Database   // of pgbench
+	databases    []*postgres.Database // of the service
+	small, large *service.Process
 	profiled     *profiles
 }
 
 // engine measures the service on one engine. On PostgreSQL it is given a server, and a database for pgbench.
-func (r *run) engine(ctx context.Context, engine string, server *postgres.Server, bench *database) (figures []figure.Figure, err error) {
+func (r *run) engine(ctx context.Context, engine string, server *postgres.Server, bench *postgres.Database) (figures []figure.Figure, err error) {
 	p := &pair{engine: engine, server: server, bench: bench, profiled: &profiles{dir: r.opts.Profile}}
-	for name, s := range map[string]**service{"small": &p.small, "large": &p.large} {
-		var data *database
+	for name, s := range map[string]**service.Process{"small": &p.small, "large": &p.large} {
+		var data *postgres.Database
 		if server != nil {
-			if data, err = create(ctx, server); err != nil {
+			if data, err = server.Create(ctx); err != nil {
 				return nil, err
 			}
+			p.databases = append(p.databases, data)
 		}
 		if *s, err = r.start(ctx, engine+"-"+name, data); err != nil {
 			return nil, err
 		}
-		defer func() { err = errors.Join(err, (*s).stop()) }()
+		defer func() { err = errors.Join(err, (*s).Stop()) }()
 	}
 	for _, measure := range []func(context.Context, *pair) ([]figure.Figure, error){r.fill, r.list, r.get, r.stream, r.watch} {
 		began := time.Now()
@@ -194,14 +174,14 @@ type profiles struct {
 }
 
 // begin profiles the service for a while, if that was asked for.
-func (p *profiles) begin(ctx context.Context, s *service, name string, during time.Duration) {
+func (p *profiles) begin(ctx context.Context, s *service.Process, name string, during time.Duration) {
 	if p.dir == "" || p.result != nil {
 		return
 	}
 	p.result = make(chan error, 1)
 	go func() {
-		url := fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", s.admin, max(1, int(during.Seconds())))
-		p.result <- fetch(ctx, url, filepath.Join(p.dir, s.name+"."+name+".cpu"))
+		url := fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", s.Admin, max(1, int(during.Seconds())))
+		p.result <- fetch(ctx, url, filepath.Join(p.dir, s.Name+"."+name+".cpu"))
 	}()
 }
 

@@ -8,7 +8,7 @@
 //	go run ./tools/cmd/review comment               keep the comment on a pull request up to date
 //
 // It works in any repository with a buf.yaml. It exits with 0 when nothing is left to mend or approve, with 1 when
-// something is, and with 2 when it could not tell.
+// something is, and with 2 when it could not tell; `go run` makes 1 of 2.
 package main
 
 import (
@@ -59,31 +59,40 @@ type settings struct {
 
 // against says what the tree is held against; every command that reviews has it.
 type against struct {
-	Base    string   `env:"BASE_REF" help:"The branch that the change will be merged into. The default is origin/main." placeholder:"REF"`
+	Base    string   `env:"BASE_REF" help:"The branch that the change will be merged into. The default is the default branch of origin, main or master." placeholder:"REF"`
 	Against []string `sep:"none" help:"Compare with this input of buf (a folder, .git#ref=…, an image) in place of the base and the baselines." placeholder:"INPUT"`
 	BufFrom string   `type:"existingdir" help:"A folder whose go.mod has buf as a tool, for a workspace that has no buf of its own." placeholder:"FOLDER"`
 }
 
+// looks says what a review looks at beside the contract; who approves a finding looks at what found it.
+type looks struct {
+	NoConsumers bool     `help:"Do not look for Go code that uses what changed."`
+	Usage       []string `type:"existingfile" help:"A snapshot of what callers send, from the admin port's /usage; may be given more than once." placeholder:"FILE"`
+	NoCache     bool     `help:"Keep nothing of what was found out about commits."`
+}
+
 type check struct {
 	against
-	Format      string            `default:"auto" env:"REVIEW_FORMAT" enum:"auto,text,color,markdown,json,sarif,github,html,changelog" help:"What to print: ${enum}."`
-	Write       map[string]string `help:"Also write FORMAT=FILE; may be given more than once." placeholder:"FORMAT=FILE"`
-	Reports     string            `env:"REVIEW_REPORTS" help:"Also write review.md, review.html, review.json and review.sarif into this folder." placeholder:"FOLDER"`
-	Outputs     string            `help:"Append verdict=passed, failed or unknown, and report=FOLDER, to this file: $GITHUB_OUTPUT of a workflow step." placeholder:"FILE"`
-	NoConsumers bool              `help:"Do not look for Go code that uses what changed."`
-	Usage       []string          `type:"existingfile" help:"A snapshot of what callers send, from the admin port's /usage; may be given more than once." placeholder:"FILE"`
-	NoCache     bool              `help:"Keep nothing of what was found out about commits."`
+	looks
+	Format  string            `default:"auto" env:"REVIEW_FORMAT" enum:"auto,text,color,markdown,json,sarif,github,html,changelog" help:"What to print: ${enum}."`
+	Write   map[string]string `help:"Also write FORMAT=FILE; may be given more than once." placeholder:"FORMAT=FILE"`
+	Reports string            `env:"REVIEW_REPORTS" help:"Also write review.md, review.html, review.json and review.sarif into this folder." placeholder:"FOLDER"`
+	Outputs string            `help:"Append verdict=passed, failed or unknown, and report=FOLDER, to this file: $GITHUB_OUTPUT of a workflow step." placeholder:"FILE"`
 }
 
 type approve struct {
 	against
+	looks
 	Fingerprints []string `arg:"" name:"fingerprint" help:"The fingerprint of a finding, or at least four characters of its beginning."`
 	Reason       string   `required:"" help:"Why this break is right, for a reader of next year."`
 	Owner        string   `required:"" help:"Who answers for it, such as @team or an address."`
 	Expires      string   `help:"The last day on which it holds, yyyy-mm-dd; at most 90 days ahead. The default is in 30 days." placeholder:"DAY"`
 }
 
-type prune struct{ against }
+type prune struct {
+	against
+	looks
+}
 
 type list struct {
 	Format string `default:"text" enum:"text,markdown" help:"What to print: ${enum}."`
@@ -123,7 +132,7 @@ func run(ctx context.Context, args []string, out, notes io.Writer) int {
 	case errors.Is(err, errFailed):
 		return 1
 	case err != nil:
-		fmt.Fprintln(notes, "review:", strings.TrimSpace(err.Error()))
+		fmt.Fprintln(notes, "review:", strings.Join(strings.Fields(err.Error()), " "))
 		return 2
 	default:
 		return 0
@@ -150,7 +159,7 @@ func root(dir string) (string, error) {
 	}
 }
 
-func (a against) review(ctx context.Context, dir string, o review.Options) (*review.Report, error) {
+func (a against) review(ctx context.Context, dir string, l looks) (*review.Report, error) {
 	buf, err := review.FindBuf(ctx, dir)
 	if err != nil && a.BufFrom != "" {
 		buf, err = review.FindBuf(ctx, a.BufFrom)
@@ -159,7 +168,20 @@ func (a against) review(ctx context.Context, dir string, o review.Options) (*rev
 	if err != nil {
 		return nil, err
 	}
-	o.Dir, o.BaseRef, o.Against, o.Now = dir, a.Base, a.Against, time.Now()
+	o := review.Options{Dir: dir, BaseRef: a.Base, Against: a.Against, Consumers: !l.NoConsumers, Now: time.Now()}
+	here, err := os.Getwd()
+	if err != nil {
+		return nil, err
+	}
+	for _, file := range l.Usage { // as it is named from here: a report repeats it
+		if relative, err := filepath.Rel(here, file); err == nil && filepath.IsLocal(relative) {
+			file = relative
+		}
+		o.Usage = append(o.Usage, file)
+	}
+	if at, err := os.UserCacheDir(); err == nil && !l.NoCache {
+		o.Cache = filepath.Join(at, "concordat-review")
+	}
 	return review.Run(ctx, buf, o)
 }
 
@@ -171,11 +193,7 @@ func (c *check) Run(ctx context.Context, s *settings, out io.Writer) error {
 			return fmt.Errorf("--write: %q is no format: %s", name, strings.Join(slices.Sorted(maps.Keys(formats)), ", "))
 		}
 	}
-	cache := ""
-	if at, err := os.UserCacheDir(); err == nil && !c.NoCache {
-		cache = filepath.Join(at, "concordat-review")
-	}
-	result, err := c.review(ctx, s.Dir, review.Options{Consumers: !c.NoConsumers, Usage: c.Usage, Cache: cache})
+	result, err := c.review(ctx, s.Dir, c.looks)
 	if err := errors.Join(err, c.handOn(result, err)); err != nil {
 		return err
 	}
@@ -220,7 +238,7 @@ func (a *approve) Run(ctx context.Context, s *settings, out io.Writer) error {
 			return fmt.Errorf("--expires: %q is no day (yyyy-mm-dd)", a.Expires)
 		}
 	}
-	result, err := a.review(ctx, s.Dir, review.Options{})
+	result, err := a.review(ctx, s.Dir, a.looks)
 	if err != nil {
 		return err
 	}
@@ -233,7 +251,7 @@ func (a *approve) Run(ctx context.Context, s *settings, out io.Writer) error {
 
 // Run removes approvals.
 func (p *prune) Run(ctx context.Context, s *settings, out io.Writer) error {
-	result, err := p.review(ctx, s.Dir, review.Options{})
+	result, err := p.review(ctx, s.Dir, p.looks)
 	if err != nil {
 		return err
 	}

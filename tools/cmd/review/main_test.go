@@ -119,7 +119,7 @@ func TestWhatCannotBeApprovedIsNot(t *testing.T) {
 		"one that is not there":   {[]string{"approve", "0123456789abcdef", "--owner", "@a", "--reason", "why"}, "no finding has the fingerprint"},
 		"one that is too short":   {[]string{"approve", "a", "--owner", "@a", "--reason", "why"}, "at least four"},
 		"an end that is no day":   {[]string{"approve", "abcd", "--owner", "@a", "--reason", "why", "--expires", "soon"}, "yyyy-mm-dd"},
-		"an end in the past":      {[]string{"approve", "abcd", "--owner", "@a", "--reason", "why", "--expires", "2020-01-01"}, "not in the future"},
+		"an end in the past":      {[]string{"approve", "abcd", "--owner", "@a", "--reason", "why", "--expires", "2020-01-01"}, "has passed"},
 		"an end too far away":     {[]string{"approve", "abcd", "--owner", "@a", "--reason", "why", "--expires", later}, "90 days"},
 		"a command that is none":  {[]string{"aprove", "abcd"}, "aprove"},
 		"a format that is none":   {[]string{"--format", "pdf"}, "pdf"},

@@ -78,20 +78,98 @@ func TestTheBaseOfAChange(t *testing.T) {
 				tr.Commit("second")
 				return tr, want
 			},
-			how: "the merge base of HEAD and origin/HEAD",
+			how: "the merge base of HEAD and origin/trunk",
 		},
 		{
-			name: "where no main branch is known is the first parent",
+			name: "is counted from the default branch of origin, if there is a main beside it",
+			setup: func(t *testing.T) (repotest.Tree, string) {
+				origin := repotest.New(t)
+				origin.Contract()
+				origin.Git("checkout", "--quiet", "-b", "develop")
+				want := origin.Commit("on develop")
+				tr := origin.Clone()
+				tr.Git("checkout", "--quiet", "-b", "change")
+				tr.Commit("change")
+				return tr, want
+			},
+			how: "the merge base of HEAD and origin/develop",
+		},
+		{
+			name: "where the main branch is master is counted from that, however many commits it has",
+			setup: func(t *testing.T) (repotest.Tree, string) {
+				tr := repotest.New(t)
+				want := tr.Contract()
+				tr.Git("branch", "--move", "master")
+				tr.Git("checkout", "--quiet", "-b", "change")
+				tr.Commit("first")
+				tr.Commit("second")
+				return tr, want
+			},
+			how: "the merge base of HEAD and master",
+		},
+		{
+			name: "where git was told another name for main is counted from that",
+			setup: func(t *testing.T) (repotest.Tree, string) {
+				tr := repotest.New(t)
+				want := tr.Contract()
+				tr.Git("branch", "--move", "trunk")
+				tr.Git("config", "init.defaultBranch", "trunk")
+				tr.Git("checkout", "--quiet", "-b", "change")
+				tr.Commit("first")
+				tr.Commit("second")
+				return tr, want
+			},
+			how: "the merge base of HEAD and trunk",
+		},
+		{
+			name: "of the only branch there is is the first parent",
 			setup: func(t *testing.T) (repotest.Tree, string) {
 				tr := repotest.New(t)
 				tr.Contract()
 				want := tr.Commit("second")
 				tr.Commit("third")
-				tr.Git("checkout", "--quiet", "--detach")
-				tr.Git("branch", "--delete", "--force", "main")
+				tr.Git("branch", "--move", "trunk")
 				return tr, want
 			},
-			how: "no main branch is known here",
+			how: "the first parent of HEAD, because trunk holds HEAD",
+		},
+		{
+			name: "is counted from the main branch where a push was of a new one",
+			setup: func(t *testing.T) (repotest.Tree, string) {
+				tr := repotest.New(t)
+				want := tr.Contract()
+				tr.Git("checkout", "--quiet", "-b", "change")
+				tr.Commit("first")
+				return tr, want
+			},
+			ref: strings.Repeat("0", 40),
+			how: "the merge base of HEAD and main",
+		},
+		{
+			name: "is the first commit for a tree that is another one",
+			setup: func(t *testing.T) (repotest.Tree, string) {
+				tr := repotest.New(t)
+				want := tr.Contract()
+				tr.Git("checkout", "--quiet", "-b", "change")
+				tr.Write("proto/a.proto", "syntax = \"proto3\";\n\npackage b;\n")
+				return tr, want
+			},
+			how: "HEAD is the first commit of the repository, and the working tree is another",
+		},
+		{
+			name: "does not exist for a second contract, and that is said",
+			setup: func(t *testing.T) (repotest.Tree, string) {
+				tr := repotest.New(t)
+				tr.Write("api/buf.yaml", "version: v2\n")
+				tr.Write("api/a.proto", "syntax = \"proto3\";\n\npackage a;\n")
+				tr.Write("api/old.proto", "syntax = \"proto3\";\n\npackage old;\n")
+				tr.Commit("first")
+				tr.Git("rm", "--quiet", "api/old.proto")
+				tr.Write("other/b.proto", "syntax = \"proto3\";\n\npackage b;\n")
+				tr.Commit("another")
+				return repotest.At(t, tr.Dir+"/other"), ""
+			},
+			how: "holds no contract yet",
 		},
 		{
 			name: "is counted from the branch that is asked for",
@@ -170,6 +248,59 @@ func TestABaseThatCannotBeFoundIsAnError(t *testing.T) {
 			want: "BASE_REF: origin/gone: no such commit",
 		},
 		{
+			name: "no branch that could be the main one",
+			setup: func(t *testing.T) repotest.Tree {
+				tr := repotest.New(t)
+				tr.Contract()
+				tr.Git("branch", "--move", "trunk")
+				tr.Git("checkout", "--quiet", "-b", "change")
+				tr.Commit("first")
+				tr.Commit("second")
+				return tr
+			},
+			want: "by --base or BASE_REF",
+		},
+		{
+			name: "no branch at all",
+			setup: func(t *testing.T) repotest.Tree {
+				tr := repotest.New(t)
+				tr.Contract()
+				tr.Commit("second")
+				tr.Git("checkout", "--quiet", "--detach")
+				tr.Git("branch", "--delete", "--force", "main")
+				return tr
+			},
+			want: "by --base or BASE_REF",
+		},
+		{
+			name: "a workspace that moved",
+			setup: func(t *testing.T) repotest.Tree {
+				tr := repotest.New(t)
+				tr.Write("api/buf.yaml", "version: v2\n")
+				tr.Write("api/a.proto", "syntax = \"proto3\";\n\npackage a;\n")
+				tr.Commit("first")
+				tr.Git("mv", "api", "idl")
+				tr.Write("idl/a.proto", "syntax = \"proto3\";\n\npackage b;\n")
+				tr.Commit("moved, and another package")
+				return repotest.At(t, tr.Dir+"/idl")
+			},
+			want: "has no contract here, and one in api that is gone: if it moved, name it by --against ../.git#ref=",
+		},
+		{
+			name: "a contract that moved to where its workspace began",
+			setup: func(t *testing.T) repotest.Tree {
+				tr := repotest.New(t)
+				tr.Write("schemas/a.proto", "syntax = \"proto3\";\n\npackage a.v1;\n")
+				tr.Commit("first")
+				tr.Git("rm", "--quiet", "schemas/a.proto")
+				tr.Write("api/x.proto", "syntax = \"proto3\";\n\npackage a.v1;\n")
+				tr.Write("api/buf.yaml", "version: v2\n")
+				tr.Commit("moved")
+				return repotest.At(t, tr.Dir+"/api")
+			},
+			want: "one in schemas that is gone",
+		},
+		{
 			name: "a clone that is cut off at HEAD and so looks like a first commit",
 			setup: func(t *testing.T) repotest.Tree {
 				tr := repotest.New(t)
@@ -215,7 +346,7 @@ func TestABaseThatCannotBeFoundIsAnError(t *testing.T) {
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			got, err := FindBase(t.Context(), row.setup(t).Dir, row.ref)
-			if err == nil || !strings.Contains(err.Error(), row.want) {
+			if err == nil || !strings.Contains(err.Error(), row.want) || strings.Contains(err.Error(), "\n") {
 				t.Errorf("got %v, %v; want an error that says %q", got, err, row.want)
 			}
 		})

@@ -1,20 +1,17 @@
 package baseline
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 
-	"go.yaml.in/yaml/v3"
-
 	"github.com/concordat-dev/concordat/tools/internal/repo"
+	"github.com/concordat-dev/concordat/tools/internal/strictyaml"
 )
 
 // A Baseline is a commit whose contract somebody relies on.
@@ -36,8 +33,7 @@ const none = "none"
 // FindBaselines reads proto/baselines.yaml of the repository at dir and returns the baselines in a
 // fixed order: release, deployed, and then those of which only the events are retained. It refuses a file that is missing, incomplete or has keys that it does
 // not know; a commit that is not written in full, does not exist or is no ancestor of the main
-// branch (ref, as in FindBase; HEAD where there is no main branch); and `release: none` once a
-// release tag exists.
+// branch (ref, as in FindBase); and `release: none` once a release tag exists.
 func FindBaselines(ctx context.Context, dir, ref string) ([]Baseline, error) {
 	text, err := os.ReadFile(filepath.Join(dir, filepath.FromSlash(Path)))
 	if err != nil {
@@ -50,9 +46,6 @@ func FindBaselines(ctx context.Context, dir, ref string) ([]Baseline, error) {
 	main, err := mainRef(ctx, dir, ref)
 	if err != nil {
 		return nil, fmt.Errorf("find baselines: %w", err)
-	}
-	if main == "" {
-		main = "HEAD"
 	}
 	for _, b := range named {
 		if b.Commit == "" {
@@ -78,13 +71,8 @@ func Parse(text []byte) ([]Baseline, error) {
 		// Retained are older releases whose events are still kept.
 		Retained []string `yaml:"retained"`
 	}
-	dec := yaml.NewDecoder(bytes.NewReader(text))
-	dec.KnownFields(true)
-	if err := dec.Decode(&file); err != nil && !errors.Is(err, io.EOF) {
+	if err := strictyaml.Decode(text, &file); err != nil {
 		return nil, err
-	}
-	if err := dec.Decode(new(any)); !errors.Is(err, io.EOF) {
-		return nil, errors.New("more than one document")
 	}
 	if file.Release == nil {
 		return nil, errors.New("release is missing: name a commit, or say none until the first release")

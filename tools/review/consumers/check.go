@@ -25,24 +25,27 @@ import (
 // Code that lies in the tree is read from its source, declarations alone where it is only imported or was generated; code
 // of others is read as the compiler left it in the build cache. packages.Load by itself has the compiler build the tree
 // too, which for a tree that it has not seen in this folder takes twenty times as long as all the rest.
-func check(config *packages.Config, patterns ...string) ([]*packages.Package, error) {
+func check(config *packages.Config, patterns ...string) (*checker, []*packages.Package, error) {
 	config.Mode = packages.NeedName | packages.NeedFiles | packages.NeedCompiledGoFiles | packages.NeedImports | packages.NeedDeps | packages.NeedModule
 	roots, err := packages.Load(config, patterns...)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	c := &checker{fset: token.NewFileSet(), sources: map[*packages.Package]*source{}, files: map[string]*file{}, bound: make(chan struct{}, runtime.GOMAXPROCS(0))}
+	c := newChecker()
 	for _, pkg := range roots {
 		c.sources[pkg] = &source{root: true}
 	}
 	packages.Visit(roots, nil, func(pkg *packages.Package) { // what it imports first
+		if pkg.ID == pkg.PkgPath { // else it was made for a test
+			c.byPath[pkg.PkgPath] = pkg
+		}
 		above := func(imported *packages.Package) bool { return c.sources[imported] != nil }
 		if c.sources[pkg] == nil && (here(pkg) || slices.ContainsFunc(sortedImports(pkg), above)) {
 			c.sources[pkg] = &source{}
 		}
 	})
 	if err := c.read(*config); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	for _, s := range c.sources {
 		s.done = make(chan struct{})
@@ -62,7 +65,7 @@ func check(config *packages.Config, patterns ...string) ([]*packages.Package, er
 		})
 	}
 	group.Wait()
-	return roots, nil
+	return c, roots, nil
 }
 
 // A checker type-checks one set of packages.
@@ -70,10 +73,16 @@ type checker struct {
 	fset    *token.FileSet
 	sources map[*packages.Package]*source // those that are read from their source
 	others  map[string]*types.Package     // all others, by import path
+	byPath  map[string]*packages.Package  // all that were loaded, by import path
 	bound   chan struct{}                 // so many at once
 
 	mu    sync.Mutex
 	files map[string]*file // a package and the one that its tests make share files
+}
+
+func newChecker() *checker {
+	return &checker{fset: token.NewFileSet(), sources: map[*packages.Package]*source{}, byPath: map[string]*packages.Package{}, files: map[string]*file{},
+		bound: make(chan struct{}, runtime.GOMAXPROCS(0))}
 }
 
 // A source is the state of one package that is read from its source.
@@ -168,7 +177,7 @@ func (c *checker) check(pkg *packages.Package, root bool) {
 	if bodies {
 		pkg.TypesInfo = &types.Info{
 			Types: map[ast.Expr]types.TypeAndValue{}, Defs: map[*ast.Ident]types.Object{}, Uses: map[*ast.Ident]types.Object{},
-			Selections: map[*ast.SelectorExpr]*types.Selection{},
+			Selections: map[*ast.SelectorExpr]*types.Selection{}, Instances: map[*ast.Ident]types.Instance{},
 		}
 	}
 	pkg.Types = types.NewPackage(pkg.PkgPath, pkg.Name)

@@ -30,6 +30,9 @@ type Use struct {
 	Error string `json:"error,omitempty"`
 	// Missing is set where the generated code does not have the element (any more).
 	Missing bool `json:"missing,omitempty"`
+	// LeftOut is set for a file that is not built here: its build tags, or the system and processor that it is for, are
+	// others.
+	LeftOut bool `json:"left_out,omitempty"`
 }
 
 // Kind is how an element is used.
@@ -48,6 +51,11 @@ const (
 	NamedInText  Kind = "names in a string" // a field, such as in a field mask
 	Dynamic      Kind = "reads all of"      // a message that is handed to code which reads it by reflection
 	Instantiates Kind = "makes"             // a message, by a composite literal
+	// ThroughInterface is a field of a message that becomes an interface, or the argument of a type parameter, which asks
+	// for its getter.
+	ThroughInterface Kind = "reads through an interface"
+	// Perhaps is a place that may use the element, or another one of the same Go name: what it names it by is not known.
+	Perhaps Kind = "may use"
 )
 
 // A Problem is a part of the tree that could not be analysed, or not fully.
@@ -57,6 +65,9 @@ type Problem struct {
 	// What says why, in one line.
 	What string `json:"what"`
 }
+
+// NoModules is the problem of a tree that has no Go module.
+const NoModules = "no go.work and no go.mod: no Go consumers were looked for"
 
 // An Index holds every use of a contract in one tree.
 type Index struct {
@@ -70,6 +81,9 @@ type Index struct {
 	Problems []Problem `json:"problems"`
 	// Generated are the Go packages of generated code, by import path: the .proto files that each was made from.
 	Generated map[string][]string `json:"generated"`
+	// LeftOut are the files that may use the contract and are not built here, by their paths from the root of the tree.
+	// They are read beside those of their folder that are built; what is not known of a name in them is a use by Perhaps.
+	LeftOut []string `json:"left_out,omitempty"`
 }
 
 // Of returns the uses of elements.
@@ -95,4 +109,5 @@ func (x *Index) sort() {
 	})
 	slices.SortFunc(x.Problems, func(a, b Problem) int { return cmp.Or(cmp.Compare(a.Where, b.Where), cmp.Compare(a.What, b.What)) })
 	x.Problems = slices.Compact(x.Problems)
+	slices.Sort(x.LeftOut)
 }

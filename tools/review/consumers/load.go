@@ -4,12 +4,10 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"go/ast"
 	"go/parser"
 	"go/token"
-	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -27,10 +25,10 @@ import (
 // A module is one Go module of a tree.
 type module struct {
 	Path, Dir string
-	work      bool // part of a workspace, and loaded together with the others of it
+	work      string // the go.work that it is part of, with all others of which it is loaded; empty for none
 }
 
-// Find analyses all Go modules of the tree at dir: those of its go.work, and any other below dir. images are the
+// Find analyses all Go modules of the tree at dir: those of every go.work in it, and any other. images are the
 // contracts whose elements are looked for; an element that only one of them has is found as well.
 //
 // What is wrong with the tree is a Problem of the index, not an error; an error says that nothing could be analysed.
@@ -44,11 +42,16 @@ func Find(ctx context.Context, dir string, images ...*schema.Image) (*Index, err
 		return nil, err
 	}
 	index := &Index{Generated: map[string][]string{}, Problems: []Problem{}, Uses: []Use{}}
-	modules, err := index.findModules(ctx, dir)
+	on, err := index.look(ctx, dir)
 	if err != nil {
 		return nil, err
 	}
-	loaded := index.load(ctx, dir, modules)
+	loads := index.load(ctx, on.modules)
+	var loaded []*packages.Package
+	for _, l := range loads {
+		loaded = append(loaded, l.roots...)
+	}
+	slices.SortStableFunc(loaded, func(a, b *packages.Package) int { return strings.Compare(a.ID, b.ID) })
 	for _, pkg := range loaded {
 		if sources := generatedFrom(pkg.Syntax); len(sources) > 0 {
 			index.Generated[pkg.PkgPath] = sources
@@ -78,59 +81,97 @@ func Find(ctx context.Context, dir string, images ...*schema.Image) (*Index, err
 		}
 		index.Packages++
 	}
+	s.leftOut(on, loads)
 	index.sort()
 	return index, nil
 }
 
-// findModules lists the modules of the tree.
-func (x *Index) findModules(ctx context.Context, dir string) ([]module, error) {
-	var modules []module
-	inWork := map[string]bool{}
-	if _, err := os.Stat(filepath.Join(dir, "go.work")); err == nil {
-		out, err := repo.Output(ctx, dir, "go", "list", "-m", "-json=Path,Dir,Main")
-		if err != nil {
-			x.Problems = append(x.Problems, Problem{"go.work", firstLine(err.Error())})
-		}
-		for d := json.NewDecoder(strings.NewReader(out)); err == nil; {
-			var m struct {
-				Path, Dir string
-				Main      bool
-			}
-			if err := d.Decode(&m); errors.Is(err, io.EOF) {
-				break
-			} else if err != nil {
-				return nil, fmt.Errorf("read the modules of go.work: %w", err)
-			}
-			if m.Main && m.Dir != "" {
-				inWork[m.Dir] = true
-				modules = append(modules, module{m.Path, m.Dir, true})
-			}
-		}
-	}
+// A tree is what lies in a folder.
+type tree struct {
+	modules []module
+	// files are all Go files in folders that the go command looks into, whether or not it builds them here.
+	files []string
+}
+
+// look lists what is in the tree.
+func (x *Index) look(ctx context.Context, dir string) (*tree, error) {
+	found := &tree{}
+	var works, mods []string
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
 		name := d.Name()
-		if d.IsDir() && path != dir && (strings.HasPrefix(name, ".") || strings.HasPrefix(name, "_") || name == "vendor" || name == "testdata" || name == "node_modules") {
+		hidden := strings.HasPrefix(name, ".") || strings.HasPrefix(name, "_")
+		switch {
+		case d.IsDir() && path != dir && (hidden || name == "vendor" || name == "testdata" || name == "node_modules"):
 			return filepath.SkipDir
+		case d.IsDir():
+		case name == "go.work":
+			works = append(works, path)
+		case name == "go.mod":
+			mods = append(mods, path)
+		case strings.HasSuffix(name, ".go") && !hidden:
+			found.files = append(found.files, path)
 		}
-		if name != "go.mod" || inWork[filepath.Dir(path)] {
-			return nil
-		}
-		modules = append(modules, module{modulePath(path), filepath.Dir(path), false})
 		return nil
 	})
 	if err != nil {
-		return nil, fmt.Errorf("look for go.mod: %w", err)
+		return nil, fmt.Errorf("look for Go code: %w", err)
 	}
-	for _, m := range modules {
+	// A module may be part of several workspaces; the one nearest to the root has it.
+	slices.SortStableFunc(works, func(a, b string) int { return strings.Count(a, "/") - strings.Count(b, "/") })
+	known := map[string]bool{}
+	for _, work := range works {
+		used, err := uses(ctx, work)
+		if err != nil {
+			where, _ := filepath.Rel(dir, work)
+			x.Problems = append(x.Problems, Problem{filepath.ToSlash(where), firstLine(err.Error())})
+		}
+		for _, folder := range used {
+			if !known[folder] {
+				known[folder] = true
+				found.modules = append(found.modules, module{modulePath(filepath.Join(folder, "go.mod")), folder, work})
+			}
+		}
+	}
+	for _, mod := range mods {
+		if folder := filepath.Dir(mod); !known[folder] {
+			found.modules = append(found.modules, module{modulePath(mod), folder, ""})
+		}
+	}
+	for _, m := range found.modules {
 		x.Modules = append(x.Modules, m.Path)
 	}
-	if len(modules) == 0 {
-		x.Problems = append(x.Problems, Problem{".", "no go.work and no go.mod: no Go consumers were looked for"})
+	if len(found.modules) == 0 {
+		x.Problems = append(x.Problems, Problem{".", NoModules})
 	}
-	return modules, nil
+	return found, nil
+}
+
+// uses returns the folders of the modules of a go.work that there are.
+func uses(ctx context.Context, work string) ([]string, error) {
+	out, err := repo.Output(ctx, filepath.Dir(work), "go", "work", "edit", "-json", work)
+	if err != nil {
+		return nil, err
+	}
+	var said struct{ Use []struct{ DiskPath string } }
+	if err := json.Unmarshal([]byte(out), &said); err != nil {
+		return nil, fmt.Errorf("read the modules of go.work: %w", err)
+	}
+	var folders []string
+	for _, use := range said.Use {
+		folder := filepath.FromSlash(use.DiskPath)
+		if !filepath.IsAbs(folder) {
+			folder = filepath.Join(filepath.Dir(work), folder)
+		}
+		if _, statErr := os.Stat(filepath.Join(folder, "go.mod")); statErr != nil {
+			err = fmt.Errorf("uses %s, which has no go.mod", use.DiskPath)
+			continue
+		}
+		folders = append(folders, folder)
+	}
+	return folders, err
 }
 
 func modulePath(file string) string {
@@ -147,38 +188,48 @@ func modulePath(file string) string {
 	return filepath.Dir(file)
 }
 
+// A load is what was loaded together.
+type load struct {
+	modules []module
+	roots   []*packages.Package
+	checker *checker // nil where nothing could be loaded
+}
+
 // load type-checks every package of the modules, those of a workspace together.
-func (x *Index) load(ctx context.Context, dir string, modules []module) []*packages.Package {
-	var work []string
-	var loaded []*packages.Package
+func (x *Index) load(ctx context.Context, modules []module) []*load {
+	var loads []*load
+	together := map[string]*load{} // by go.work
 	for _, m := range modules {
-		if m.work {
-			work = append(work, m.Dir+"/...")
+		if m.work != "" && together[m.work] != nil {
+			together[m.work].modules = append(together[m.work].modules, m)
 			continue
 		}
-		found, err := check(config(ctx, m.Dir, "off"), "./...")
-		if err != nil {
-			x.Problems = append(x.Problems, Problem{m.Path, firstLine(err.Error())})
-			continue
-		}
-		loaded = append(loaded, found...)
+		l := &load{modules: []module{m}}
+		together[m.work] = l
+		loads = append(loads, l)
 	}
-	if len(work) > 0 {
-		found, err := check(config(ctx, dir, ""), work...)
-		if err != nil {
-			x.Problems = append(x.Problems, Problem{"go.work", firstLine(err.Error())})
+	for _, l := range loads {
+		first, err := l.modules[0], error(nil)
+		where := first.Path
+		if first.work == "" {
+			l.checker, l.roots, err = check(config(ctx, first.Dir, "off"), "./...")
+		} else {
+			var patterns []string
+			for _, m := range l.modules {
+				patterns = append(patterns, m.Dir+"/...")
+			}
+			where = "go.work"
+			l.checker, l.roots, err = check(config(ctx, filepath.Dir(first.work), first.work), patterns...)
 		}
-		loaded = append(loaded, found...)
+		if err != nil {
+			x.Problems = append(x.Problems, Problem{where, firstLine(err.Error())})
+		}
 	}
-	slices.SortStableFunc(loaded, func(a, b *packages.Package) int { return strings.Compare(a.ID, b.ID) })
-	return loaded
+	return loads
 }
 
 func config(ctx context.Context, dir, work string) *packages.Config {
-	env := append(os.Environ(), "GOFLAGS=-mod=readonly", "GOPROXY="+proxy())
-	if work != "" {
-		env = append(env, "GOWORK="+work)
-	}
+	env := append(os.Environ(), "GOFLAGS=-mod=readonly", "GOPROXY="+proxy(), "GOWORK="+work)
 	return &packages.Config{Context: ctx, Dir: dir, Env: env, Tests: true}
 }
 

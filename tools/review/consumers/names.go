@@ -33,6 +33,21 @@ type names struct {
 	methods map[string]map[string]string
 	// fields are the fields by their names in the contract and in JSON: full names.
 	fields map[string][]string
+	// named are the members of types by their Go names, once they were asked for.
+	named map[string][]symbol
+}
+
+// members returns the members of generated types by their Go names.
+func (n *names) members() map[string][]symbol {
+	if n.named == nil {
+		n.named = map[string][]symbol{}
+		for at := range n.targets {
+			if at.member != "" {
+				n.named[at.member] = append(n.named[at.member], at)
+			}
+		}
+	}
+	return n.named
 }
 
 // newNames computes the symbols of a contract. packages are the .proto files of each Go package that exists; the package
@@ -55,7 +70,7 @@ func newNames(image *schema.Image, packages map[string][]string) (*names, error)
 	if err != nil {
 		return nil, fmt.Errorf("name the generated code: %w", err)
 	}
-	n := &names{map[symbol]target{}, map[symbol]string{}, map[string]map[string]string{}, map[string][]string{}}
+	n := &names{targets: map[symbol]target{}, servers: map[symbol]string{}, methods: map[string]map[string]string{}, fields: map[string][]string{}}
 	for _, file := range plugin.Files {
 		if !file.Generate {
 			continue

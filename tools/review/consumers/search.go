@@ -6,6 +6,7 @@ import (
 	"go/token"
 	"go/types"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/tools/go/packages"
@@ -24,6 +25,8 @@ type search struct {
 	errors  []types.Error
 	members map[types.Object]symbol
 	masks   bool // the package imports field masks
+	// outside are the packages of generated code that a file which is not built here may use; nil for one that is.
+	outside map[string]bool
 }
 
 // problems notes what keeps a package from being analysed in full.
@@ -56,16 +59,10 @@ func (s *search) visit(pkg *packages.Package) {
 	if pkg.Types == nil || pkg.TypesInfo == nil || strings.HasSuffix(pkg.PkgPath, ".test") {
 		return
 	}
-	s.pkg, s.errors, s.members, s.masks = pkg, pkg.TypeErrors, map[types.Object]symbol{}, false
-	uses := false
+	s.begin(pkg)
+	uses := len(s.imports(pkg.Syntax)) > 0
 	for path := range pkg.Imports {
 		uses = uses || s.generated[path]
-		s.masks = s.masks || path == "google.golang.org/protobuf/types/known/fieldmaskpb"
-	}
-	for _, file := range pkg.Syntax {
-		for _, spec := range file.Imports {
-			uses = uses || s.generated[strings.Trim(spec.Path.Value, `"`)]
-		}
 	}
 	for _, file := range pkg.Syntax {
 		name := pkg.Fset.Position(file.FileStart).Filename
@@ -76,7 +73,17 @@ func (s *search) visit(pkg *packages.Package) {
 		s.file(file, uses)
 	}
 	if uses {
-		s.servers()
+		s.servers(pkg.Syntax...)
+	}
+}
+
+// begin turns to a package.
+func (s *search) begin(pkg *packages.Package) {
+	s.pkg, s.errors, s.members, s.masks = pkg, pkg.TypeErrors, map[types.Object]symbol{}, false
+	for _, file := range pkg.Syntax {
+		for _, spec := range file.Imports {
+			s.masks = s.masks || spec.Path.Value == `"google.golang.org/protobuf/types/known/fieldmaskpb"`
+		}
 	}
 }
 
@@ -89,6 +96,7 @@ func (s *search) file(file *ast.File, imports bool) {
 			return true
 		}
 		stack = append(stack, node)
+		s.becomes(node, stack)
 		switch node := node.(type) {
 		case *ast.SelectorExpr:
 			s.selector(node, stack)
@@ -111,7 +119,11 @@ func (s *search) file(file *ast.File, imports bool) {
 func (s *search) selector(node *ast.SelectorExpr, stack []ast.Node) {
 	if ident, ok := node.X.(*ast.Ident); ok {
 		if imported, ok := s.pkg.TypesInfo.Uses[ident].(*types.PkgName); ok {
-			s.note(symbol{imported.Imported().Path(), node.Sel.Name, ""}, node.Sel.Pos(), s.pkg.TypesInfo.Uses[node.Sel] == nil, stack, "")
+			missing, kind := s.pkg.TypesInfo.Uses[node.Sel] == nil, Kind("")
+			if s.outside != nil && !imported.Imported().Complete() {
+				missing, kind = false, Perhaps // the package could not be read from where the file is
+			}
+			s.note(symbol{imported.Imported().Path(), node.Sel.Name, ""}, node.Sel.Pos(), missing, stack, kind)
 			return
 		}
 	}
@@ -122,7 +134,10 @@ func (s *search) selector(node *ast.SelectorExpr, stack []ast.Node) {
 		return
 	}
 	// The member does not exist. The type of what it was looked up in may still be known.
-	if of := named(s.pkg.TypesInfo.TypeOf(node.X)); of != nil && of.Obj().Pkg() != nil {
+	of := s.pkg.TypesInfo.TypeOf(node.X)
+	if unknown(of) {
+		s.unresolved(node.Sel.Name, node.Sel.Pos())
+	} else if of := named(of); of != nil && of.Obj().Pkg() != nil {
 		s.note(symbol{of.Obj().Pkg().Path(), of.Obj().Name(), node.Sel.Name}, node.Sel.Pos(), true, stack, access(node, stack))
 	}
 }
@@ -137,7 +152,12 @@ func (s *search) key(node *ast.KeyValueExpr, stack []ast.Node) {
 	if !ok {
 		return
 	}
-	of := named(s.pkg.TypesInfo.TypeOf(literal))
+	typ := s.pkg.TypesInfo.TypeOf(literal)
+	if unknown(typ) {
+		s.unresolved(ident.Name, ident.Pos())
+		return
+	}
+	of := named(typ)
 	if of == nil || of.Obj().Pkg() == nil {
 		return
 	}
@@ -151,7 +171,13 @@ func (s *search) switches(node *ast.SwitchStmt) {
 	if node.Tag == nil {
 		return
 	}
-	of := named(s.pkg.TypesInfo.TypeOf(node.Tag))
+	typ := s.pkg.TypesInfo.TypeOf(node.Tag)
+	for _, clause := range node.Body.List { // what is switched over is of the type of its cases
+		if clause, ok := clause.(*ast.CaseClause); ok && unknown(typ) && len(clause.List) > 0 {
+			typ = s.pkg.TypesInfo.TypeOf(clause.List[0])
+		}
+	}
+	of := named(typ)
 	if of == nil || of.Obj().Pkg() == nil || !s.generated[of.Obj().Pkg().Path()] {
 		return
 	}
@@ -201,8 +227,12 @@ func (s *search) text(node *ast.BasicLit) {
 	}
 }
 
-// servers notes the methods by which types of the package serve: a type that embeds what is generated for servers.
-func (s *search) servers() {
+// servers notes the methods in files of the package by which types serve: a type that embeds what is generated for
+// servers.
+func (s *search) servers(files ...*ast.File) {
+	written := func(pos token.Pos) bool {
+		return slices.ContainsFunc(files, func(f *ast.File) bool { return f.FileStart <= pos && pos <= f.FileEnd })
+	}
 	scope := s.pkg.Types.Scope()
 	for _, name := range scope.Names() {
 		object, ok := scope.Lookup(name).(*types.TypeName)
@@ -230,7 +260,7 @@ func (s *search) servers() {
 				}
 				for n := range of.NumMethods() {
 					method := of.Method(n)
-					if element, ok := names.methods[service][method.Name()]; ok {
+					if element, ok := names.methods[service][method.Name()]; ok && written(method.Pos()) {
 						s.add(target{element, Serves}, method.Pos(), false, nil)
 					}
 				}
@@ -290,7 +320,7 @@ func (s *search) note(at symbol, pos token.Pos, missing bool, stack []ast.Node, 
 		switch {
 		case t.kind == OneofCase && !cased(stack):
 			t.kind = Literal
-		case t.kind == Reads && kind != "", kind == Undefaulted, kind == Dynamic:
+		case t.kind == Reads && kind != "", kind == Undefaulted, kind == Dynamic, kind == Perhaps:
 			t.kind = kind
 		}
 		if !found[t] {
@@ -308,7 +338,7 @@ func (s *search) add(t target, pos token.Pos, missing bool, stack []ast.Node) {
 	}
 	use := Use{
 		Element: t.element, Kind: t.kind, Path: filepath.ToSlash(path), Line: at.Line, Column: at.Column, Package: strings.TrimSuffix(s.pkg.PkgPath, "_test"),
-		Test: strings.HasSuffix(path, "_test.go"), Missing: missing, Error: s.errorIn(statement(stack)),
+		Test: strings.HasSuffix(path, "_test.go"), Missing: missing, Error: s.errorIn(statement(stack)), LeftOut: s.outside != nil,
 	}
 	if s.pkg.Module != nil {
 		use.Module = s.pkg.Module.Path
@@ -384,6 +414,11 @@ func cased(stack []ast.Node) bool {
 		}
 	}
 	return false
+}
+
+// unknown tells whether nothing is known of a type, for an error somewhere else.
+func unknown(t types.Type) bool {
+	return t == nil || t == types.Typ[types.Invalid]
 }
 
 // named returns the type that an expression's type names, through a pointer.

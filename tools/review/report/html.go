@@ -26,11 +26,13 @@ func HTML(w io.Writer, r *review.Report) error {
 			}
 			return all
 		},
-		"before":  func(f *review.Finding) []line { return marked(side(f, true), side(f, false)) },
-		"after":   func(f *review.Finding) []line { return marked(side(f, false), side(f, true)) },
-		"join":    strings.Join,
-		"change":  change,
-		"verdict": verdict,
+		"looked":   func(a *review.Analysed) string { looked, _ := analysed(a); return looked },
+		"unlooked": func(a *review.Analysed) []string { _, not := analysed(a); return not },
+		"before":   func(f *review.Finding) []line { return marked(side(f, true), side(f, false)) },
+		"after":    func(f *review.Finding) []line { return marked(side(f, false), side(f, true)) },
+		"join":     strings.Join,
+		"change":   change,
+		"verdict":  verdict,
 	}).Parse(page)
 	if err != nil {
 		return err

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/url"
+	"path"
 	"slices"
 	"strings"
 
@@ -12,19 +13,30 @@ import (
 	"github.com/concordat-dev/concordat/tools/review/rules"
 )
 
+// mostAnnotations is how many of a kind GitHub shows of one step; it drops the others without a word
+// (https://docs.github.com/en/actions/reference/limits).
+const mostAnnotations = 10
+
 // Annotations writes the workflow commands by which GitHub shows findings beside the lines they are about
-// (https://docs.github.com/en/actions/reference/workflows-and-actions/workflow-commands).
+// (https://docs.github.com/en/actions/reference/workflows-and-actions/workflow-commands). The first says how the review
+// ended; of each kind there are as many as GitHub shows, and the last of a kind says how many more there are.
 func Annotations(w io.Writer, r *review.Report) error {
+	byKind := map[string][]string{}
+	add := func(kind, format string, args ...any) {
+		byKind[kind] = append(byKind[kind], fmt.Sprintf("::%s "+format, append([]any{kind}, args...)...))
+	}
+	ended := "notice"
+	if r.Failures() > 0 {
+		ended = "error"
+	}
+	add(ended, "title=schema review::%s", data(verdict(r)))
 	for _, f := range shown(r) {
 		kind := "error"
 		switch {
 		case f.Approval != "" || f.Level == rules.Note:
 			kind = "notice"
-		case f.Level == rules.Care:
+		case f.Level == rules.Care && !f.Fails():
 			kind = "warning"
-		}
-		if f.Level == rules.Care && f.Fails() {
-			kind = "error"
 		}
 		text := f.Text + ". " + axes(f.Axes)
 		if c := concerned(f); c != "" {
@@ -33,9 +45,7 @@ func Annotations(w io.Writer, r *review.Report) error {
 		if f.Fails() {
 			text += "\n" + f.WayOut + "\n" + approve(f)
 		}
-		if _, err := fmt.Fprintf(w, "::%s file=%s,line=%d,title=%s::%s\n", kind, property(r.Prefix+f.Path), max(f.Line, 1), property(f.Rule), data(text)); err != nil {
-			return err
-		}
+		add(kind, "file=%s,line=%d,title=%s::%s", property(path.Join(r.Prefix, f.Path)), max(f.Line, 1), property(f.Rule), data(text))
 	}
 	for _, a := range r.Approvals {
 		if a.State == review.Used {
@@ -45,8 +55,17 @@ func Annotations(w io.Writer, r *review.Report) error {
 		if !a.Fails() {
 			kind = "warning"
 		}
-		if _, err := fmt.Fprintf(w, "::%s file=%s,line=1,title=approval::%s\n", kind, property(r.Prefix+a.File), data(string(a.State)+": "+a.What)); err != nil {
-			return err
+		add(kind, "file=%s,line=1,title=approval::%s", property(path.Join(r.Prefix, a.File)), data(string(a.State)+": "+a.What))
+	}
+	for _, kind := range []string{"error", "warning", "notice"} {
+		all := byKind[kind]
+		if more := len(all) - mostAnnotations + 1; more > 1 {
+			all = append(all[:mostAnnotations-1], fmt.Sprintf("::%s title=schema review::and %d more like these: the report has them all", kind, more))
+		}
+		for _, line := range all {
+			if _, err := fmt.Fprintln(w, line); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
@@ -100,7 +119,7 @@ func SARIF(w io.Writer, r *review.Report) error {
 	}
 	at := func(path string, line, column int) location {
 		var l location
-		l.PhysicalLocation.ArtifactLocation.URI, l.PhysicalLocation.ArtifactLocation.URIBaseID = reference(r.Prefix+path), "%SRCROOT%"
+		l.PhysicalLocation.ArtifactLocation.URI, l.PhysicalLocation.ArtifactLocation.URIBaseID = reference(r.Prefix, path), "%SRCROOT%"
 		l.PhysicalLocation.Region = region{max(line, 1), column}
 		return l
 	}
@@ -167,12 +186,13 @@ func SARIF(w io.Writer, r *review.Report) error {
 	return enc.Encode(document)
 }
 
-// reference writes a path as the relative reference of a URI (RFC 3986); what is about no file is about buf.yaml.
-func reference(path string) string {
-	if path == "" {
-		path = "buf.yaml"
+// reference writes a path from a workspace, which lies in a folder of its repository, as the relative reference of a
+// URI (RFC 3986); what is about no file is about buf.yaml.
+func reference(prefix, file string) string {
+	if file == "" {
+		file = "buf.yaml"
 	}
-	return (&url.URL{Path: path}).String()
+	return (&url.URL{Path: path.Join(prefix, file)}).String()
 }
 
 // Changelog writes what changed since the release, or since the base before the first one, as a section of a change log.
@@ -198,7 +218,11 @@ func Changelog(w io.Writer, r *review.Report) error {
 			}
 		}
 	}
-	if _, err := fmt.Fprintf(w, "## Contract (%s)\n", r.Bump); err != nil {
+	title := "## Contract"
+	if r.Bump != "" {
+		title += " (" + r.Bump + ")"
+	}
+	if _, err := fmt.Fprintln(w, title); err != nil {
 		return err
 	}
 	written := false

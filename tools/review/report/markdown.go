@@ -181,9 +181,10 @@ func markdownTail(r *review.Report) string {
 		b.WriteString("\n</details>\n")
 	}
 	if r.Analysed != nil {
-		fmt.Fprintf(&b, "\nConsumers: %s of %s", count(r.Analysed.Packages, "package"), count(len(r.Analysed.Modules), "module"))
-		if problems := r.Analysed.Problems; len(problems) > 0 {
-			fmt.Fprintf(&b, "; %d could not be analysed in full, the first: %s %s", len(problems), code(problems[0].Where), escape(clip(problems[0].What, longestLine)))
+		looked, not := analysed(r.Analysed)
+		fmt.Fprintf(&b, "\nConsumers: %s", looked)
+		if len(not) > 0 {
+			fmt.Fprintf(&b, "; %d could not be analysed in full, the first: %s", len(not), escape(clip(not[0], longestLine)))
 		}
 		b.WriteString(".\n")
 	}

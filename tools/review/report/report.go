@@ -159,6 +159,9 @@ func place(u review.Use) string {
 	if u.Test {
 		text += " (test)"
 	}
+	if u.LeftOut {
+		text += " (not built here)"
+	}
 	return text
 }
 
@@ -223,6 +226,24 @@ func seen(f *review.Finding) string {
 		text += fmt.Sprintf(", and by %d more", len(f.Seen)-1)
 	}
 	return text
+}
+
+// analysed says how far the search for consumers went: what was looked at in one line, and a line for each thing that
+// was not looked at in full, as it should be.
+func analysed(a *review.Analysed) (looked string, not []string) {
+	looked = fmt.Sprintf("%s of %s", count(a.Packages, "package"), count(len(a.Modules), "module"))
+	for _, problem := range a.Problems {
+		not = append(not, problem.Where+" "+problem.What)
+	}
+	for _, name := range sortedKeys(a.Built) {
+		for _, problem := range a.Built[name] {
+			not = append(not, fmt.Sprintf("in %s: %s %s", name, problem.Where, problem.What))
+		}
+	}
+	for _, file := range a.LeftOut {
+		not = append(not, file+" is not built here, for its build tags, its system or its module, and was read as far as its names go")
+	}
+	return looked, not
 }
 
 // evidence says in one line what the snapshots of usage are worth.

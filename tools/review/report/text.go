@@ -112,13 +112,14 @@ func (p *printer) report(r *review.Report) {
 		}
 	}
 	if r.Analysed != nil {
-		p.line("\nconsumers: %s of %s", count(r.Analysed.Packages, "package"), count(len(r.Analysed.Modules), "module"))
-		for n, problem := range r.Analysed.Problems {
+		looked, not := analysed(r.Analysed)
+		p.line("\nconsumers: %s", looked)
+		for n, what := range not {
 			if n == 5 {
-				p.line("  and %d more that could not be analysed in full", len(r.Analysed.Problems)-n)
+				p.line("  and %d more that could not be analysed in full", len(not)-n)
 				break
 			}
-			p.line("  %s %s", problem.Where, problem.What)
+			p.line("  %s", what)
 		}
 	}
 	if e := r.Evidence; e != nil {
@@ -128,7 +129,11 @@ func (p *printer) report(r *review.Report) {
 	if r.Failures() > 0 {
 		ended = p.in(red, verdict(r))
 	}
-	p.line("\n%s  %s", ended, p.in(faint, fmt.Sprintf("(%.1f s, semver %s)", r.Took.Seconds(), r.Bump)))
+	about := fmt.Sprintf("(%.1f s, semver %s)", r.Took.Seconds(), r.Bump)
+	if r.Bump == "" { // nothing was compared
+		about = fmt.Sprintf("(%.1f s)", r.Took.Seconds())
+	}
+	p.line("\n%s  %s", ended, p.in(faint, about))
 }
 
 // finding writes one finding; again says that the one before was about the same element, whose users it has told.
@@ -185,10 +190,25 @@ func (p *printer) finding(f *review.Finding, again bool) {
 
 // approve is the command that approves a finding.
 func approve(f *review.Finding) string {
-	return fmt.Sprintf("review approve %s --owner … --reason … --expires …", f.Fingerprint[:8])
+	command := "review approve " + f.Fingerprint[:8]
+	for _, flag := range f.Found {
+		command += " " + quoted(flag)
+	}
+	return command + " --owner … --reason … --expires …"
 }
 
-// changes lists what differs and breaks nothing.
+// quoted writes a word so that a shell takes it as one.
+func quoted(word string) string {
+	special := func(c rune) bool {
+		return !unicode.IsLetter(c) && !unicode.IsDigit(c) && !strings.ContainsRune("-_./=:,+@%", c)
+	}
+	if word != "" && !strings.ContainsFunc(word, special) {
+		return word
+	}
+	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+}
+
+// changes lists what differs and no rule finds fault with: what no rule looks at is among it.
 func (p *printer) changes(r *review.Report) {
 	found := map[string]bool{}
 	for _, f := range r.Findings {
@@ -205,7 +225,7 @@ func (p *printer) changes(r *review.Report) {
 		}
 	}
 	if len(lines) > 0 {
-		p.line("\n%s", p.in(bold, "harmless"))
+		p.line("\n%s", p.in(bold, "no rule objects"))
 		for n, line := range lines {
 			if n == 20 {
 				p.line("  and %d more", len(lines)-n)

@@ -3,7 +3,10 @@ package rules
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
+
+	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/concordat-dev/concordat/tools/review/schema"
 )
@@ -118,19 +121,61 @@ func fileOptions(names ...string) []*Rule {
 // gone makes the rule that an element of a kind stays where it is.
 func gone(id string, kind schema.Kind, purpose string, axes Axes, why, wayOut string) *Rule {
 	return &Rule{ID: id, Buf: true, Level: Break, Axes: axes, Purpose: purpose, Why: why, WayOut: wayOut,
-		check: func(_ *Comparison, change *schema.Change) []hit {
+		check: func(c *Comparison, change *schema.Change) []hit {
 			if change.Element().Kind != kind {
 				return nil
 			}
 			if change.Removed() {
-				return []hit{{old: change.Before.Summary(), text: "was deleted"}}
+				return []hit{{old: change.Before.Summary(), new: c.scattered(change.Before), text: "was deleted"}}
 			}
 			if moved, ok := change.Attr("file"); ok {
-				axes := nothingElse
-				return []hit{{attr: "file", old: moved.Old, new: moved.New, axes: &axes, text: fmt.Sprintf("moved from %s to %s", moved.Old, moved.New)}}
+				return []hit{c.moved(moved.Old, moved.New)}
 			}
 			return nil
 		}}
+}
+
+// moved is the hit of what moved to another file.
+func (c *Comparison) moved(from, to string) hit {
+	h := hit{attr: "file", old: from, new: to, axes: new(nothingElse), text: fmt.Sprintf("moved from %s to %s", from, to),
+		why:    "Files that import the old file for it no longer compile; the wire, JSON and Go know nothing of files.",
+		wayOut: fmt.Sprintf("Leave it where it is, or have the old file hand it on: import public %q.", to)}
+	if was, is := c.Before.Find(from).Attr("go_package"), c.After.Find(to).Attr("go_package"); was != is {
+		h.axes.Source = Breaks
+		h.why = fmt.Sprintf("Files that import the old file for it no longer compile, nor does Go code that imports it from %s: it is in %s now.", quoted(was), quoted(is))
+	}
+	return h
+}
+
+// scattered says what became of what stood in a file that is gone: empty where all of it is gone too. An approval of a
+// file that was moved is not one of a file that was deleted.
+func (c *Comparison) scattered(e *schema.Element) string {
+	if e.Kind != schema.File {
+		return ""
+	}
+	places := map[string][]string{}
+	for _, child := range e.Children {
+		place := ""
+		if now := c.After.Find(child.Name); now != nil && now.Kind == child.Kind {
+			place = now.At.Path
+		}
+		places[place] = append(places[place], child.Name)
+	}
+	var parts []string
+	for _, place := range sortedKeys(places) {
+		slices.Sort(places[place])
+		what := strings.Join(places[place], ", ")
+		if len(places) == 1 {
+			what = "all"
+		}
+		switch {
+		case place != "":
+			parts = append(parts, what+" in "+place)
+		case len(places) > 1:
+			parts = append(parts, what+" deleted")
+		}
+	}
+	return strings.Join(parts, "; ")
 }
 
 // changed makes the rule that one attribute of a kind of element stays.
@@ -170,21 +215,58 @@ func fieldGone(c *Comparison, change *schema.Change) []hit {
 	}
 	h := hit{old: change.Before.Summary(), text: "was deleted"}
 	message := c.After.Find(change.Before.Parent.Name)
-	if message == nil {
+	if now := change.Became; now != nil {
+		h.new, h.text = now.Summary(), fmt.Sprintf("got number %d instead of %d", now.Number, change.Before.Number)
+		if alike(change.Before, now) {
+			h.axes = &Axes{Breaks, Safe, Safe, Breaks} // JSON and Go know it by its name
+		}
+		h.patch = fmt.Sprintf("  // in message %s: the number that it had\n- %s\n+ %s", now.Parent.Short(), now.Summary(), change.Before.Summary())
 		return []hit{h}
 	}
-	for _, sibling := range message.Children {
-		if sibling.Kind == schema.Field && sibling.Short() == change.Before.Short() {
-			h.new, h.text = sibling.Summary(), fmt.Sprintf("got number %d instead of %d", sibling.Number, change.Before.Number)
-			if alike(change.Before, sibling) {
-				h.axes = &Axes{Breaks, Safe, Safe, Breaks} // JSON and Go know it by its name
-			}
-			h.patch = fmt.Sprintf("  // in message %s: the number that it had\n- %s\n+ %s", message.Short(), sibling.Summary(), change.Before.Summary())
-			return []hit{h}
+	h.patch = reserve(message, change.Before)
+	return []hit{h}
+}
+
+// reserve is the patch that keeps the number and the name of a field or a value from being used again; empty where both
+// are kept already, and where nothing is left to keep them.
+func reserve(holder, e *schema.Element) string {
+	if holder == nil {
+		return ""
+	}
+	number, name := free(holder, e)
+	patch := ""
+	if number {
+		patch += fmt.Sprintf("\n+ reserved %d;", e.Number)
+	}
+	if name {
+		patch += fmt.Sprintf("\n+ reserved %s;", reservedName(e))
+	}
+	if patch == "" {
+		return ""
+	}
+	return fmt.Sprintf("  // in %s %s: the least, where it must go%s", holder.Kind, holder.Short(), patch)
+}
+
+// reservedName writes a name as `reserved` takes it: editions take identifiers, and what was before them takes strings.
+func reservedName(e *schema.Element) string {
+	if e.Descriptor.ParentFile().Syntax() == protoreflect.Editions {
+		return e.Short()
+	}
+	return strconv.Quote(e.Short())
+}
+
+// free tells whether the number and the name that a field or a value had can be used again. A name that lives on with
+// another number is not free.
+func free(holder, e *schema.Element) (number, name bool) {
+	at := int64(e.Number)
+	number = len(missing([]span{{at, at}}, spans(holder.Attr("reserved")))) > 0
+	name = len(without([]string{e.Short()}, items(holder.Attr("reserved_names")))) > 0
+	for _, sibling := range holder.Children {
+		if sibling.Kind == e.Kind && sibling.Short() == e.Short() {
+			name = false
 		}
 	}
-	h.patch = fmt.Sprintf("  // in message %s: the least, where it must go\n+ reserved %d;\n+ reserved %q;", message.Short(), change.Before.Number, change.Before.Short())
-	return []hit{h}
+	return number, name
 }
 
 // alike tells whether two fields are the same to those who know fields by their names.
@@ -201,11 +283,7 @@ func valueGone(c *Comparison, change *schema.Change) []hit {
 	if change.Element().Kind != schema.EnumValue || !change.Removed() || aliasStays(c, change.Before) {
 		return nil
 	}
-	h := hit{old: change.Before.Summary(), text: "was deleted"}
-	if enum := c.After.Find(change.Before.Parent.Name); enum != nil {
-		h.patch = fmt.Sprintf("  // in enum %s: the least, where it must go\n+ reserved %d;\n+ reserved %q;", enum.Short(), change.Before.Number, change.Before.Short())
-	}
-	return []hit{h}
+	return []hit{{old: change.Before.Summary(), text: "was deleted", patch: reserve(c.After.Find(change.Before.Parent.Name), change.Before)}}
 }
 
 // aliasStays tells whether the number of a value that is gone has another name, old or new.
@@ -226,7 +304,7 @@ func valueRenamed(c *Comparison, change *schema.Change) []hit {
 
 func requiredChanged(_ *Comparison, change *schema.Change) []hit {
 	e := change.Element()
-	if e.Kind != schema.Field || e.Parent == nil {
+	if e.Kind != schema.Field || e.Parent == nil || change.Implied {
 		return nil
 	}
 	const required = "required"

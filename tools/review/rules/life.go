@@ -74,25 +74,20 @@ func notReserved(kind schema.Kind) func(*Comparison, *schema.Change) []hit {
 		if holder == nil || kind == schema.EnumValue && aliasStays(c, e) {
 			return nil
 		}
-		var free []string
 		axes := Axes{Safe, Safe, Safe, Risk} // a number is what the wire knows, a name is what JSON knows
-		if len(missing([]span{{int64(e.Number), int64(e.Number)}}, spans(holder.Attr("reserved")))) > 0 {
-			free, axes.Wire = append(free, fmt.Sprint(e.Number)), Risk
+		number, name := free(holder, e)
+		var both []string
+		if number {
+			both, axes.Wire = append(both, fmt.Sprint(e.Number)), Risk
 		}
-		name := e.Short()
-		for _, sibling := range holder.Children {
-			if sibling.Kind == kind && sibling.Short() == name {
-				name = "" // it lives on with another number
-			}
+		if name {
+			both, axes.JSON = append(both, reservedName(e)), Risk
 		}
-		if name != "" && len(without([]string{name}, items(holder.Attr("reserved_names")))) > 0 {
-			free, axes.JSON = append(free, fmt.Sprintf("%q", name)), Risk
-		}
-		if len(free) == 0 {
+		if len(both) == 0 {
 			return nil
 		}
-		return []hit{{attr: "reserved", axes: &axes, new: strings.Trim(holder.Attr("reserved")+"; "+holder.Attr("reserved_names"), "; "), text: "is gone, and " + strings.Join(free, " and ") + " can be used again",
-			patch: fmt.Sprintf("  // in %s %s\n+ reserved %s;", holder.Kind, holder.Short(), strings.Join(free, ";\n+ reserved "))}}
+		return []hit{{attr: "reserved", axes: &axes, new: strings.Trim(holder.Attr("reserved")+"; "+holder.Attr("reserved_names"), "; "), text: "is gone, and " + strings.Join(both, " and ") + " can be used again",
+			patch: fmt.Sprintf("  // in %s %s\n+ reserved %s;", holder.Kind, holder.Short(), strings.Join(both, ";\n+ reserved "))}}
 	}
 }
 
@@ -170,7 +165,7 @@ func valueAdded(c *Comparison, change *schema.Change) []hit {
 
 func zeroChanged(_ *Comparison, change *schema.Change) []hit {
 	e := change.Element()
-	if e.Kind != schema.EnumValue || change.Added() || e.Number != 0 {
+	if e.Kind != schema.EnumValue || change.Added() || change.Implied || e.Number != 0 {
 		return nil
 	}
 	if change.Removed() {

@@ -183,14 +183,18 @@ var retryLost = method(func(was, is policy) []hit {
 	if !was.there || !is.there {
 		return nil
 	}
+	var hits []hit
 	old, now := was.attrs["retry.attempts"], is.attrs["retry.attempts"]
 	if old != now && old != "" && (now == "" || lowered(old, now)) {
-		return []hit{{attr: policyOption + ".retry.attempts", old: old, new: now, text: fmt.Sprintf("is sent up to %s times, and was up to %s", quoted(now), quoted(old))}}
+		hits = append(hits, hit{attr: policyOption + ".retry.attempts", old: old, new: now, text: fmt.Sprintf("is sent up to %s times, and was up to %s", quoted(now), quoted(old))})
+	}
+	if old != "" && now == "" {
+		return hits // there is no retry any more, and so none after any code
 	}
 	if lost := without(items(was.attrs["retry.codes"]), items(is.attrs["retry.codes"])); len(lost) > 0 {
-		return []hit{{attr: policyOption + ".retry.codes", old: was.attrs["retry.codes"], new: is.attrs["retry.codes"], text: "is no longer repeated after " + strings.Join(lost, ", ")}}
+		hits = append(hits, hit{attr: policyOption + ".retry.codes", old: was.attrs["retry.codes"], new: is.attrs["retry.codes"], text: "is no longer repeated after " + strings.Join(lost, ", ")})
 	}
-	return nil
+	return hits
 })
 
 // A bucket is one rate of a policy.

@@ -98,10 +98,10 @@ func bodyChanged(_ *Comparison, change *schema.Change) []hit {
 			continue
 		}
 		if now[n].body != old.body {
-			hits = append(hits, hit{attr: httpOption + ".body", old: old.body, new: now[n].body, text: fmt.Sprintf("takes %s as the body of %s, and took %s", quoted(now[n].body), old, quoted(old.body))})
+			hits = append(hits, hit{attr: fmt.Sprintf("%s[%s].body", httpOption, old), old: old.body, new: now[n].body, text: fmt.Sprintf("takes %s as the body of %s, and took %s", quoted(now[n].body), old, quoted(old.body))})
 		}
 		if now[n].responseBody != old.responseBody {
-			hits = append(hits, hit{attr: httpOption + ".response_body", old: old.responseBody, new: now[n].responseBody,
+			hits = append(hits, hit{attr: fmt.Sprintf("%s[%s].response_body", httpOption, old), old: old.responseBody, new: now[n].responseBody,
 				text: fmt.Sprintf("returns %s as the body of %s, and returned %s", quoted(now[n].responseBody), old, quoted(old.responseBody))})
 		}
 	}

@@ -5,6 +5,7 @@
 package rules
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -79,6 +80,8 @@ type hit struct {
 	level Level
 	// patch are lines of a patch that takes the way out.
 	patch string
+	// why and wayOut are said in place of those of the rule.
+	why, wayOut string
 }
 
 // A Finding is a hit of a rule, with all that a reader needs.
@@ -117,12 +120,18 @@ type Finding struct {
 	Implied string `json:"implied_by,omitempty"`
 
 	change *schema.Change
+	// within are the fingerprints of all findings that include this one, the outermost first.
+	within []string
 	// anchor is the element that At is the position of; nil where nothing of it is left but the baseline.
 	anchor *schema.Element
 }
 
 // Change returns the change that the finding is about; nil for one that is not about a change of the schema.
 func (f *Finding) Change() *schema.Change { return f.change }
+
+// Within returns the fingerprints of the findings that include this one, the outermost first: that the file is gone,
+// that the message in it is gone. Implied is the first of them.
+func (f *Finding) Within() []string { return f.within }
 
 // Fingerprint returns the fingerprint of a finding: of the rule, the element, what changed and the digest of the element
 // in the baseline.
@@ -151,7 +160,9 @@ func Check(before, after *schema.Image, changes []schema.Change, now time.Time) 
 			for _, hit := range rule.check(c, change) {
 				f := c.finding(rule, change, hit)
 				if change.Removed() {
-					f.Implied = implied(change.Before, gone)
+					if f.within = within(change.Before, gone); len(f.within) > 0 {
+						f.Implied = f.within[0]
+					}
 					if gone[change.Before] == nil {
 						gone[change.Before] = f
 					}
@@ -163,25 +174,21 @@ func Check(before, after *schema.Image, changes []schema.Change, now time.Time) 
 	return findings
 }
 
-// implied returns the fingerprint of the finding that an outer element is gone, where there is one.
-func implied(e *schema.Element, gone map[*schema.Element]*Finding) string {
+// within returns the fingerprints of the findings that what an element lies in is gone, the outermost first.
+func within(e *schema.Element, gone map[*schema.Element]*Finding) []string {
+	var all []string
 	for outer := e.Parent; outer != nil; outer = outer.Parent {
 		if f := gone[outer]; f != nil {
-			if f.Implied != "" {
-				return f.Implied
-			}
-			return f.Fingerprint
+			all = append(all, f.Fingerprint)
 		}
-	}
-	if e.Kind == schema.File {
-		return ""
 	}
 	for file, f := range gone {
-		if file.Kind == schema.File && file.Name == e.At.Path {
-			return f.Fingerprint
+		if e.Kind != schema.File && file.Kind == schema.File && file.Name == e.At.Path {
+			all = append(all, f.Fingerprint)
 		}
 	}
-	return ""
+	slices.Reverse(all)
+	return all
 }
 
 func (c *Comparison) finding(rule *Rule, change *schema.Change, hit hit) *Finding {
@@ -206,6 +213,7 @@ func (c *Comparison) finding(rule *Rule, change *schema.Change, hit hit) *Findin
 	if hit.level != "" {
 		f.Level = hit.level
 	}
+	f.Why, f.WayOut = cmp.Or(hit.why, f.Why), cmp.Or(hit.wayOut, f.WayOut)
 	switch {
 	case change.Before != nil:
 		f.Baseline = change.Before.Digest()
@@ -216,8 +224,8 @@ func (c *Comparison) finding(rule *Rule, change *schema.Change, hit hit) *Findin
 	return f
 }
 
-// anchor returns what shows the place of a change in the new sources: the element, or the nearest thing around it that is
-// still there; nil where nothing is.
+// anchor returns what shows the place of a change in the new sources: the element, or the nearest thing around it
+// that is still there; nil where nothing is.
 func (c *Comparison) anchor(change *schema.Change) *schema.Element {
 	if change.After != nil {
 		return change.After
@@ -230,13 +238,54 @@ func (c *Comparison) anchor(change *schema.Change) *schema.Element {
 	return nil
 }
 
+// A side is what one image says of a changed element.
+type side struct {
+	reach *schema.Reach
+	// elements are the element itself; of an extension, everything of which something is said with it, where there is
+	// such.
+	elements []*schema.Element
+}
+
+// sides returns the element in the images that have it.
+func (c *Comparison) sides(change *schema.Change) []side {
+	var list []side
+	for _, s := range []struct {
+		image   *schema.Image
+		reach   *schema.Reach
+		element *schema.Element
+	}{{c.Before, c.was, change.Before}, {c.After, c.is, change.After}} {
+		if s.element != nil {
+			list = append(list, side{s.reach, subjects(s.image, s.element)})
+		}
+	}
+	return list
+}
+
+// subjects returns what is changed by a change of an element: for an option, as a predefined rule of protovalidate is
+// one, whatever has it set.
+func subjects(image *schema.Image, e *schema.Element) []*schema.Element {
+	if e.Kind != schema.Extension {
+		return []*schema.Element{e}
+	}
+	var users []*schema.Element
+	image.Walk(func(user *schema.Element) {
+		if slices.ContainsFunc(user.Shape, func(a schema.Attr) bool { return strings.Contains(a.Name, "("+e.Name+")") }) {
+			users = append(users, user)
+		}
+	})
+	if len(users) == 0 {
+		return []*schema.Element{e}
+	}
+	return users
+}
+
+// methods returns the methods that carry an element, or have it set as an option.
 func (c *Comparison) methods(change *schema.Change) []string {
 	var all []string
-	if change.Before != nil {
-		all = c.was.Methods(change.Before)
-	}
-	if change.After != nil {
-		all = append(all, c.is.Methods(change.After)...)
+	for _, s := range c.sides(change) {
+		for _, e := range s.elements {
+			all = append(all, s.reach.Methods(e)...)
+		}
 	}
 	slices.Sort(all)
 	return slices.Compact(all)
@@ -244,14 +293,21 @@ func (c *Comparison) methods(change *schema.Change) []string {
 
 // requested tells whether an element travels in a request; what no method carries may travel anywhere.
 func (c *Comparison) requested(change *schema.Change) bool {
-	e := change.Element()
-	return len(c.was.Requests(e)) > 0 || len(c.is.Requests(e)) > 0 || len(c.methods(change)) == 0
+	return c.travels(change, (*schema.Reach).Requests)
 }
 
 // answered tells whether an element travels in a response; what no method carries may travel anywhere.
 func (c *Comparison) answered(change *schema.Change) bool {
-	e := change.Element()
-	return len(c.was.Responses(e)) > 0 || len(c.is.Responses(e)) > 0 || len(c.methods(change)) == 0
+	return c.travels(change, (*schema.Reach).Responses)
+}
+
+func (c *Comparison) travels(change *schema.Change, where func(*schema.Reach, *schema.Element) []string) bool {
+	for _, s := range c.sides(change) {
+		if slices.ContainsFunc(s.elements, func(e *schema.Element) bool { return len(where(s.reach, e)) > 0 }) {
+			return true
+		}
+	}
+	return len(c.methods(change)) == 0
 }
 
 // Find returns the rule with an id.
@@ -265,7 +321,7 @@ func Find(id string) (*Rule, bool) {
 
 // All returns every rule: those of buf first, in the order in which they are documented.
 func All() []*Rule {
-	return slices.Concat(bufRules, policyRules, validateRules, routeRules, lifeRules)
+	return slices.Concat(bufRules, policyRules, validateRules, routeRules, placeRules, lifeRules)
 }
 
 // quoted writes a value that may be empty.

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -43,14 +44,35 @@ func compile(t *testing.T, path string) *schema.Image {
 	return compileText(t, name, string(text))
 }
 
+// ours are the files that the testdata imports, compiled once: they take longer than all of the testdata.
+var ours = sync.OnceValues(func() (map[string]protoreflect.FileDescriptor, error) {
+	root := filepath.Join("..", "..", "..")
+	compiler := protocompile.Compiler{Resolver: protocompile.WithStandardImports(
+		&protocompile.SourceResolver{ImportPaths: []string{filepath.Join(root, "third_party"), filepath.Join(root, "proto")}})}
+	files, err := compiler.Compile(context.Background(), "buf/validate/validate.proto", "google/api/annotations.proto", "policy/v1/policy.proto")
+	byPath := map[string]protoreflect.FileDescriptor{}
+	for _, file := range files {
+		byPath[file.Path()] = file
+	}
+	return byPath, err
+})
+
 func compileText(t *testing.T, name, text string) *schema.Image {
 	t.Helper()
-	root := filepath.Join("..", "..", "..")
+	compiled, err := ours()
+	if err != nil {
+		t.Fatal(err)
+	}
 	compiler := protocompile.Compiler{
 		SourceInfoMode: protocompile.SourceInfoStandard,
 		Resolver: protocompile.WithStandardImports(protocompile.CompositeResolver{
 			&protocompile.SourceResolver{Accessor: protocompile.SourceAccessorFromMap(map[string]string{name: text})},
-			&protocompile.SourceResolver{ImportPaths: []string{filepath.Join(root, "third_party"), filepath.Join(root, "proto")}},
+			protocompile.ResolverFunc(func(path string) (protocompile.SearchResult, error) {
+				if file, ok := compiled[path]; ok {
+					return protocompile.SearchResult{Desc: file}, nil
+				}
+				return protocompile.SearchResult{}, fs.ErrNotExist
+			}),
 		}),
 	}
 	files, err := compiler.Compile(context.Background(), name)

@@ -13,8 +13,12 @@ type Change struct {
 	After *Element
 	// Attrs are the differences between two elements that are both there, sorted by name. The attribute "full_name" is
 	// the name where it changed, and "file" the file where what stands at its top moved to another one;
-	// "comment" is the leading comment, which is no part of a shape.
+	// "comment" is the leading comment, which is no part of a shape. Of a field that was removed they are the differences
+	// from Became.
 	Attrs []AttrChange
+	// Became is the field that has the name of a removed one now, with another number: a stranger on the wire, and the same
+	// to JSON and to Go. Nil where there is none.
+	Became *Element
 	// Implied is set where everything is said by the change of what the element lies in: it was added or removed with it.
 	Implied bool
 }
@@ -40,7 +44,7 @@ func (c *Change) Removed() bool { return c.After == nil }
 
 // Commented tells whether nothing changed but the comment.
 func (c *Change) Commented() bool {
-	return len(c.Attrs) == 1 && c.Attrs[0].Name == "comment"
+	return !c.Removed() && len(c.Attrs) == 1 && c.Attrs[0].Name == "comment"
 }
 
 // Attr returns the difference in one attribute.
@@ -57,7 +61,8 @@ func (c *Change) Attr(name string) (AttrChange, bool) {
 // them as the source has it, what was removed before what stands after it.
 //
 // Fields and enum values are the same where their numbers are, as they are on the wire; everything else where its name
-// is. What stands at the top of a file whose package was renamed is followed to the new package.
+// is. A field that has its name and another number was removed and added. What stands at the top of a file whose package
+// was renamed is followed to the new package.
 func Compare(before, after *Image) []Change {
 	c := comparison{before: before, after: after, taken: map[*Element]bool{}}
 	for _, file := range before.Files {
@@ -137,11 +142,26 @@ func (c *comparison) pair(before, after *Element, implied bool) {
 	}
 	pairs, added := match(before.Children, after.Children)
 	for _, p := range pairs {
+		if p[1] == nil && p[0].Kind == Field {
+			c.changes = append(c.changes, removedField(p[0], after))
+			continue
+		}
 		c.pair(p[0], p[1], false)
 	}
 	for _, child := range added {
 		c.add(child, false)
 	}
+}
+
+// removedField is the change of a field whose number is gone from a message.
+func removedField(field, message *Element) Change {
+	change := Change{Before: field}
+	for _, e := range message.Children {
+		if e.Kind == Field && e.Short() == field.Short() {
+			change.Became, change.Attrs = e, differences(field.Shape, e.Shape)
+		}
+	}
+	return change
 }
 
 // add records an element that was not there and everything inside it.
@@ -168,14 +188,16 @@ func match(before, after []*Element) (pairs [][2]*Element, added []*Element) {
 	// Two enum values may share a number: equal names first.
 	for n, e := range before {
 		pairs[n] = [2]*Element{e, take(func(o *Element) bool {
-			return o.Kind == e.Kind && o.Number == e.Number && o.Short() == e.Short() && o.Attr("extendee") == e.Attr("extendee")
+			return o.Kind == e.Kind && o.Number == e.Number && o.Short() == e.Short()
 		})}
 	}
 	for n, e := range before {
-		if pairs[n][1] == nil && (e.Kind == Field || e.Kind == EnumValue || e.Kind == Extension) {
-			pairs[n][1] = take(func(o *Element) bool {
-				return o.Kind == e.Kind && o.Number == e.Number && o.Attr("extendee") == e.Attr("extendee")
-			})
+		switch {
+		case pairs[n][1] != nil:
+		case e.Kind == Field || e.Kind == EnumValue:
+			pairs[n][1] = take(func(o *Element) bool { return o.Kind == e.Kind && o.Number == e.Number })
+		case e.Kind == Extension: // known by its name wherever it stands
+			pairs[n][1] = take(func(o *Element) bool { return o.Kind == e.Kind && o.Short() == e.Short() })
 		}
 	}
 	return pairs, slices.DeleteFunc(free, func(e *Element) bool { return e == nil })

@@ -3,6 +3,7 @@ package schema
 import (
 	"fmt"
 	"maps"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -78,6 +79,14 @@ func (i *Image) file(fd protoreflect.FileDescriptor) (*Element, error) {
 	}
 	file.say("syntax", syntax)
 	file.say("package", string(fd.Package()))
+	var handedOn []string
+	for n := range fd.Imports().Len() {
+		if i := fd.Imports().Get(n); i.IsPublic {
+			handedOn = append(handedOn, i.Path())
+		}
+	}
+	slices.Sort(handedOn)
+	file.say("public_imports", strings.Join(handedOn, ", "))
 	file.end()
 	if err := i.inside(fd, file, set); err != nil {
 		return nil, err
@@ -115,11 +124,9 @@ func (i *Image) inside(in holder, parent *Element, set features) error {
 		}
 	}
 	for n := range in.Extensions().Len() {
-		xd := in.Extensions().Get(n)
-		if err := i.field(xd, Extension, parent, set); err != nil {
+		if err := i.field(in.Extensions().Get(n), Extension, parent, set); err != nil {
 			return err
 		}
-		parent.Children[len(parent.Children)-1].say("extendee", string(xd.ContainingMessage().FullName()))
 	}
 	return nil
 }
@@ -166,6 +173,10 @@ func (i *Image) field(fd protoreflect.FieldDescriptor, kind Kind, parent *Elemen
 	}
 	e.Number = int32(fd.Number())
 	e.say("name", string(fd.Name()))
+	if kind == Extension { // it is paired by its name, so that these are what may differ
+		e.say("extendee", string(fd.ContainingMessage().FullName()))
+		e.say("number", strconv.Itoa(int(fd.Number())))
+	}
 	e.say("type", typeName(fd))
 	e.say("label", label(fd))
 	e.say("json_name", fd.JSONName())

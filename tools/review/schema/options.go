@@ -2,6 +2,7 @@ package schema
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -22,8 +23,8 @@ type options struct {
 
 // read returns the options of a descriptor as attributes. The name of an attribute is the path of what was set, as a
 // .proto file writes it after `option`: `deprecated`, `(google.api.http).get`, `(buf.validate.field).string.max_len`.
-// A list of scalars is one attribute, its values joined by ", "; of a list of messages each has an index, or its id where
-// it has a field of that name.
+// A list of scalars is one attribute, its values joined by ", "; of a list of messages each has an index, or its id
+// where it has a field of that name.
 func (o *options) read(d protoreflect.Descriptor) ([]Attr, error) {
 	set := d.Options()
 	if set == nil || !set.ProtoReflect().IsValid() {
@@ -126,6 +127,9 @@ func scalar(field protoreflect.FieldDescriptor, value protoreflect.Value) string
 	}
 }
 
+// longest is how many seconds fit into a time.Duration; protobuf knows durations of ten thousand years.
+const longest = int64(math.MaxInt64/time.Second) - 1
+
 // wellKnown writes a duration as Go does and a time by RFC 3339.
 func wellKnown(message protoreflect.Message) (string, bool) {
 	get := func(name protoreflect.Name) int64 {
@@ -133,6 +137,9 @@ func wellKnown(message protoreflect.Message) (string, bool) {
 	}
 	switch message.Descriptor().FullName() {
 	case "google.protobuf.Duration":
+		if seconds := get("seconds"); seconds > longest || seconds < -longest {
+			return fmt.Sprintf("%d.%09d seconds", seconds, get("nanos")), true
+		}
 		return (time.Duration(get("seconds"))*time.Second + time.Duration(get("nanos"))).String(), true
 	case "google.protobuf.Timestamp":
 		return time.Unix(get("seconds"), get("nanos")).UTC().Format(time.RFC3339Nano), true

@@ -68,15 +68,33 @@ func (r *Reach) Requests(e *Element) []string { return r.of(e, r.requests) }
 // Responses returns the methods whose responses carry an element.
 func (r *Reach) Responses(e *Element) []string { return r.of(e, r.responses) }
 
-// Streamed returns the methods that stream responses which carry an element: who reads a stream may be told what was
-// written long ago, by an older version.
-func (r *Reach) Streamed(e *Element) []string { return r.of(e, r.streamed) }
+// Streamed returns the methods that stream responses which carry an element, or of a file anything that stands in it:
+// who reads a stream may be told what was written long ago, by an older version.
+func (r *Reach) Streamed(e *Element) []string {
+	if e.Kind != File {
+		return r.of(e, r.streamed)
+	}
+	var all []string
+	for _, child := range e.Children {
+		child.Walk(func(inside *Element) {
+			if inside.Kind != Method {
+				all = append(all, r.of(inside, r.streamed)...)
+			}
+		})
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
 
 func (r *Reach) of(e *Element, in map[string][]string) []string {
-	if e.Kind == Method {
+	switch e.Kind {
+	case Method:
 		return []string{e.Name}
+	case Extension: // a part of what it extends, wherever it was declared
+		return slices.Clone(in[e.Attr("extendee")])
+	default:
+		return slices.Clone(in[typeOf(e)])
 	}
-	return slices.Clone(in[typeOf(e)])
 }
 
 // Methods returns all methods that an element is part of, sorted.

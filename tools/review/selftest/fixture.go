@@ -33,14 +33,17 @@ func fixtures(image *schema.Image) (map[string]string, error) {
 		}
 		text := string(data)
 		if !known["buf/validate/validate.proto"] {
-			text = without(text, `buf/validate/validate.proto`, regexp.MustCompile(`(?s)\(buf\.validate\.field\)[\w.]* = (\{.*?\n  +\}|\{[^\n]*?\}|[^,\]\n]+)`))
+			if entry.Name() == predefined {
+				continue // there is nothing in it but rules
+			}
+			text = withoutRules(without(text, "buf/validate/validate.proto"))
 		}
 		if !known["google/api/annotations.proto"] {
-			text = without(text, `google/api/annotations.proto`, nil)
+			text = without(text, "google/api/annotations.proto")
 			text = cutOption(text, "(google.api.http)")
 		}
 		if !known["policy/v1/policy.proto"] {
-			text = without(text, `policy/v1/policy.proto`, nil)
+			text = without(text, "policy/v1/policy.proto")
 			text = cutOption(text, "(policy.v1.method)")
 		}
 		files[fixtureFolder+"/"+entry.Name()] = text
@@ -51,13 +54,20 @@ func fixtures(image *schema.Image) (map[string]string, error) {
 // emptied matches lists of options from which all, or some, were taken out.
 var emptied = regexp.MustCompile(`(?s) \[\s*\]|,(\s*\])|(\[\s*),\s*`)
 
-// without takes an import and what a pattern matches out of a file.
-func without(text, imported string, options *regexp.Regexp) string {
-	text = strings.Replace(text, "import \""+imported+"\";\n", "", 1)
-	if options == nil {
-		return text
+// without takes an import out of a file.
+func without(text, imported string) string {
+	return strings.Replace(text, "import \""+imported+"\";\n", "", 1)
+}
+
+// withoutRules takes the rules of protovalidate out of the lists of options of fields.
+func withoutRules(text string) string {
+	for {
+		at := strings.Index(text, "(buf.validate.field)")
+		if at < 0 {
+			break
+		}
+		text = text[:at] + text[valueEnd(text, at):]
 	}
-	text = options.ReplaceAllString(text, "")
 	for {
 		less := emptied.ReplaceAllString(text, "$1$2")
 		if less == text {
@@ -65,6 +75,27 @@ func without(text, imported string, options *regexp.Regexp) string {
 		}
 		text = less
 	}
+}
+
+// valueEnd returns where one option of a list of options ends, without the comma or the bracket that follows.
+func valueEnd(text string, at int) int {
+	depth := 0
+	for ; at < len(text); at++ {
+		switch text[at] {
+		case '{', '[':
+			depth++
+		case '}':
+			depth--
+		case ']', ',':
+			if depth == 0 {
+				return at
+			}
+			if text[at] == ']' {
+				depth--
+			}
+		}
+	}
+	return len(text)
 }
 
 // cutOption takes every `option <name> = …;` out of a text.

@@ -63,6 +63,17 @@ func harmless() []mutation {
 		{"", "a file more", func(s *source) (bool, error) {
 			return true, s.write(s.path(fixtureFolder+"/more.proto"), "syntax = \"proto3\";\n\npackage concordatselftest.v1;\n\noption go_package = \"example.com/selftest/v1;selftestv1\";\n\nmessage InMore {}\n")
 		}},
+		{"", "an import by a file that hands on the same", func(s *source) (bool, error) {
+			const timestamp = "google/protobuf/timestamp.proto"
+			if err := s.write(s.path(fixtureFolder+"/times.proto"), "syntax = \"proto3\";\n\npackage concordatselftest.v1;\n\nimport public \""+timestamp+"\";\n\noption go_package = \"example.com/selftest/v1;selftestv1\";\n"); err != nil {
+				return false, err
+			}
+			return s.edit(fixtureFolder+"/"+current, func(text string) string {
+				return strings.Replace(text, "\""+timestamp+"\"", "\""+fixtureFolder+"/times.proto\"", 1)
+			})
+		}},
+		in("a limit said in another way", current, "(buf.validate.field).int32.gte = 1,", "(buf.validate.field).int32.gt = 0,"),
+		in("a field more that has to be something where it is", current, labels, labels+"\n  optional string more = 15 [(buf.validate.field).string.min_len = 3];"),
 		contract("a comment in a message of the contract", schema.Message, func(text string) string {
 			return regexp.MustCompile(`\{`).ReplaceAllStringFunc(text, func() func(string) string {
 				first := true

@@ -11,22 +11,37 @@ type mutation struct {
 
 // The files of the fixture.
 const (
-	current = "selftest.proto"
-	legacy  = "legacy.proto"
-	edition = "edition.proto"
-	doomed  = "doomed.proto"
+	current    = "selftest.proto"
+	legacy     = "legacy.proto"
+	edition    = "edition.proto"
+	doomed     = "doomed.proto"
+	predefined = "predefined.proto"
 )
 
 // swap makes the mutation that replaces one text of a file of the fixture by another.
 func swap(rule, name, file, old, new string) mutation {
 	return mutation{rule, name, func(s *source) (bool, error) {
-		return s.edit(fixtureFolder+"/"+file, func(text string) string { return strings.Replace(text, old, new, 1) })
+		return s.edit(fixtureFolder+"/"+file, func(text string) string {
+			if strings.Contains(new, "(buf.validate.") && !strings.Contains(text, "buf/validate/validate.proto") {
+				return text // the contract has no such rules
+			}
+			return strings.Replace(text, old, new, 1)
+		})
 	}}
 }
 
 // cut makes the mutation that takes a text out of a file of the fixture, what leads it by way of comment included.
 func cut(rule, name, file, text string) mutation {
 	return swap(rule, name, file, text, "")
+}
+
+// labels is a field of a request with a rule of protovalidate: where the contract has no such rules, it is not there
+// as it stands here.
+const labels = "map<string, string> labels = 7 [(buf.validate.field).map.max_pairs = 10];"
+
+// beside makes the mutation that adds a field, or a oneof, to a request.
+func beside(rule, name, added string) mutation {
+	return swap(rule, name, current, labels, labels+"\n\n  "+added)
 }
 
 // block makes the mutation that takes out the statement which a text begins.
@@ -183,12 +198,21 @@ func mutations() []mutation {
 		cut("FIELD_NOT_RESERVED", "a field goes, and its number is free", current, "  string query = 1;\n"),
 		cut("ENUM_VALUE_NOT_RESERVED", "a value goes, and its number is free", current, "  URGENCY_HIGH = 2;\n"),
 		swap("ERROR_REASON_REMOVED", "a reason goes, reserved", current, "  ERROR_REASON_TRIAL_NOT_FOUND = 1;\n", "  reserved 1;\n  reserved \"ERROR_REASON_TRIAL_NOT_FOUND\";\n"),
+		swap("REDACT_REMOVED", "a secret with another number is logged", current, "string secret = 4 [debug_redact = true];", "string secret = 15;"),
 		swap("REDACT_REMOVED", "a secret is logged", current, " [debug_redact = true]", ""),
 		swap("DEPRECATED_WITHOUT_REPLACEMENT", "a field is deprecated without a word", current, "string key = 2;", "string key = 2 [deprecated = true];"),
 		swap("DEPRECATED_WITHOUT_SUNSET", "a field is deprecated for ever", current, "  // The key.\n  string key = 2;", "  // Deprecated: use name instead.\n  string key = 2 [deprecated = true];"),
 		swap("SUNSET_NOT_REACHED", "a field goes before its day", current, "  string going = 14 [deprecated = true];", "  reserved 14;\n  reserved \"going\";"),
 		swap("SUNSET_MOVED_FORWARD", "a sunset comes sooner", current, "Sunset: 2099-12-31", "Sunset: 2030-01-01"),
 		swap("ENUM_VALUE_ADDED", "one more value", current, "URGENCY_HIGH = 2;", "URGENCY_HIGH = 2;\n  URGENCY_HIGHEST = 3;"),
+		swap("EXTENSION_NUMBER_CHANGED", "an extension has another number", legacy, "optional string added = 100;", "optional string added = 101;"),
+		swap("PUBLIC_IMPORT_REMOVED", "an import is no longer public", legacy, "import public", "import"),
+		swap("VALIDATE_CEL_CHANGED", "a predefined rule is another one", predefined, "this.size() > 1", "this.size() > 100"),
+		beside("VALIDATE_REQUIRED_ADDED", "a new field is required", "string more = 15 [(buf.validate.field).required = true];"),
+		beside("VALIDATE_REQUIRED_ADDED", "a new field may not be empty", "string more = 15 [(buf.validate.field).string.min_len = 3];"),
+		beside("VALIDATE_REQUIRED_ADDED", "a new oneof is required", "oneof must {\n    option (buf.validate.oneof).required = true;\n    string more = 15;\n  }"),
+		beside("VALIDATE_CEL_CHANGED", "a new field is checked by an expression", "string more = 15 [(buf.validate.field).cel_expression = \"this.size() > 1\"];"),
+		swap("VALIDATE_REQUEST_TIGHTENED", "a field with another number takes less", current, labels, "map<string, string> labels = 15 [(buf.validate.field).map.max_pairs = 5];"),
 		swap("ENUM_ZERO_CHANGED", "another zero", current, "URGENCY_UNSPECIFIED = 0;", "URGENCY_NONE = 0;"),
 	}
 	for _, o := range [][3]string{

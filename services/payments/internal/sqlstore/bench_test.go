@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -26,13 +27,22 @@ const (
 	benchMerchants = 1_000
 )
 
-// benchURL names the variable with the URL of a database of PostgreSQL, for a server that keeps what it commits: that
-// of the tests does not. Without it that one is used.
-const benchURL = "CONCORDAT_BENCH_DATABASE_URL"
+// Where the benchmark finds its data, which stays there for the next run. Without them it uses a new directory, and the
+// server of the tests.
+const (
+	// benchURL names the variable with the URL of a database of PostgreSQL, for a server that keeps what it commits: that
+	// of the tests does not.
+	benchURL = "CONCORDAT_BENCH_DATABASE_URL"
+	// benchData names the variable with the data directory of SQLite.
+	benchData = "CONCORDAT_BENCH_DATA"
+)
+
+// fillBatch is a batch that fills a database quickly.
+const fillBatch = 4096
 
 // BenchmarkCharges charges customers whose accounts have limits, by so many callers at once, a tenth of them with a
-// key that was used just before. It reports charges a second and the 99th percentile of the time of one. `go run
-// ./proof payments` runs it beside pgbench.
+// key that was used just before. It reports charges a second, the 99th percentile of the time of one, and the resident
+// memory of the process afterwards. `go run ./proof payments` runs it beside pgbench, and on databases that it has filled.
 func BenchmarkCharges(b *testing.B) {
 	for _, c := range []struct {
 		engine    sqldb.Engine
@@ -45,15 +55,19 @@ func BenchmarkCharges(b *testing.B) {
 		{sqldb.SQLite, 256, benchMerchants, 1, 1}, // a transaction for each
 		{sqldb.SQLite, 64, benchMerchants, 1, maxBatch},
 		{sqldb.SQLite, 256, benchMerchants, 1, maxBatch},
+		{sqldb.SQLite, fillBatch, benchMerchants, 1, fillBatch},
 		{sqldb.PostgreSQL, 1, benchMerchants, 1, maxBatch},
 		{sqldb.PostgreSQL, 64, benchMerchants, 1, maxBatch},
 		{sqldb.PostgreSQL, 256, benchMerchants, 1, maxBatch},
 		{sqldb.PostgreSQL, 256, 1, 1, maxBatch},
 		{sqldb.PostgreSQL, 256, benchMerchants, 2, maxBatch},
+		{sqldb.PostgreSQL, fillBatch, benchMerchants, 1, fillBatch},
 	} {
 		b.Run(fmt.Sprintf("%s/callers=%d/merchants=%d/stores=%d/batch=%d", c.engine, c.callers, c.merchants, c.stores, c.batch), func(b *testing.B) {
 			opts := Options{Clock: clock.System(), Random: rand.Reader, NewID: id.Generator(clock.System(), rand.Reader)}
-			switch url := os.Getenv(benchURL); {
+			switch url, dir := os.Getenv(benchURL), os.Getenv(benchData); {
+			case c.engine == sqldb.SQLite && dir != "":
+				opts.Dir = dir
 			case c.engine == sqldb.SQLite:
 				opts.Dir = b.TempDir()
 			case url != "":
@@ -151,6 +165,14 @@ func benchCharges(b *testing.B, stores []*Store, callers, merchants int) {
 	slices.Sort(took)
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "charges/s")
 	b.ReportMetric(float64(took[b.N*99/100].Microseconds())/1e3, "p99-ms")
+	debug.FreeOSMemory() // what the collector has not got to yet is chance
+	if text, err := os.ReadFile("/proc/self/statm"); err == nil {
+		var size, resident int
+		if _, err := fmt.Sscan(string(text), &size, &resident); err != nil {
+			b.Fatal(err)
+		}
+		b.ReportMetric(float64(resident*os.Getpagesize())/(1<<20), "resident-MiB")
+	}
 }
 
 // benchCharge returns the n-th charge, as the domain makes it.

@@ -1,4 +1,6 @@
-package faults
+// Package auth serves auth.v1 as far as payments needs it, in the process of a harness: everybody is there, and active unless
+// the harness has locked them.
+package auth
 
 import (
 	"context"
@@ -22,10 +24,9 @@ import (
 	"github.com/concordat-dev/concordat/kit/token"
 )
 
-// auth is auth.v1 as far as payments needs it, behind the request path of our services: everybody is there, and active
-// unless they were locked. What it knows outlives each time that it is served; its resume tokens say how many events
-// were told.
-type auth struct {
+// Auth is auth.v1 behind the request path of our services. What it knows outlives each time that it is served; its resume
+// tokens say how many events were told. It is safe for concurrent use.
+type Auth struct {
 	authv1.UnimplementedAuthServiceServer
 	authv1.UnimplementedKeyServiceServer
 
@@ -38,28 +39,29 @@ type auth struct {
 	held    chan struct{} // closed when streams may tell more than where they begin
 }
 
-func newAuth() *auth {
-	a := &auth{asked: make(map[string]bool), locked: make(map[string]bool), changed: make(chan struct{}), held: make(chan struct{})}
+// New returns an Auth that has locked nobody.
+func New() *Auth {
+	a := &Auth{asked: make(map[string]bool), locked: make(map[string]bool), changed: make(chan struct{}), held: make(chan struct{})}
 	close(a.held)
 	return a
 }
 
-// lock locks a user, and tells whoever listens.
-func (a *auth) lock(user string) {
+// Lock locks a user, and tells whoever listens.
+func (a *Auth) Lock(user string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.set(true, user)
 }
 
-// lockAll locks everybody who was asked about, or unlocks them.
-func (a *auth) lockAll(on bool) {
+// LockAll locks everybody who was asked about, or unlocks them.
+func (a *Auth) LockAll(on bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.set(on, slices.Collect(maps.Keys(a.asked))...)
 }
 
 // set locks or unlocks users; mu is held.
-func (a *auth) set(locked bool, users ...string) {
+func (a *Auth) set(locked bool, users ...string) {
 	what := authv1.UserEventType_USER_EVENT_TYPE_ACCOUNT_UNLOCKED
 	if locked {
 		what = authv1.UserEventType_USER_EVENT_TYPE_ACCOUNT_LOCKED
@@ -72,8 +74,8 @@ func (a *auth) set(locked bool, users ...string) {
 	a.changed = make(chan struct{})
 }
 
-// hold keeps streams that are opened from now on from telling more than where they begin, until release.
-func (a *auth) hold() (release func()) {
+// Hold keeps streams that are opened from now on from telling more than where they begin, until release.
+func (a *Auth) Hold() (release func()) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	held := make(chan struct{})
@@ -81,18 +83,21 @@ func (a *auth) hold() (release func()) {
 	return sync.OnceFunc(func() { close(held) })
 }
 
-// streams returns how many streams have been told where they begin.
-func (a *auth) streams() int {
+// Streams returns how many streams have been told where they begin.
+func (a *Auth) Streams() int {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.opened
 }
 
+// Name is the name in its certificate.
+const Name = "auth"
+
 // beat is how often auth says that nothing has happened.
 const beat = 5 * time.Second
 
 // GetUser implements authv1.AuthServiceServer.
-func (a *auth) GetUser(_ context.Context, req *authv1.GetUserRequest) (*authv1.GetUserResponse, error) {
+func (a *Auth) GetUser(_ context.Context, req *authv1.GetUserRequest) (*authv1.GetUserResponse, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.asked[req.GetUserId()] = true
@@ -101,12 +106,12 @@ func (a *auth) GetUser(_ context.Context, req *authv1.GetUserRequest) (*authv1.G
 }
 
 // GetJwks implements authv1.KeyServiceServer: nobody here has an access token.
-func (*auth) GetJwks(context.Context, *authv1.GetJwksRequest) (*authv1.GetJwksResponse, error) {
+func (*Auth) GetJwks(context.Context, *authv1.GetJwksRequest) (*authv1.GetJwksResponse, error) {
 	return &authv1.GetJwksResponse{}, nil
 }
 
 // WatchUserEvents implements authv1.AuthServiceServer.
-func (a *auth) WatchUserEvents(req *authv1.WatchUserEventsRequest, stream grpc.ServerStreamingServer[authv1.WatchUserEventsResponse]) error {
+func (a *Auth) WatchUserEvents(req *authv1.WatchUserEventsRequest, stream grpc.ServerStreamingServer[authv1.WatchUserEventsResponse]) error {
 	ctx := stream.Context()
 	told, _ := strconv.Atoi(req.GetResumeToken()) // without one, from the first event on
 	if err := stream.Send(&authv1.WatchUserEventsResponse{ResumeToken: strconv.Itoa(told)}); err != nil {
@@ -145,21 +150,26 @@ func (a *auth) WatchUserEvents(req *authv1.WatchUserEventsRequest, stream grpc.S
 	}
 }
 
-// running is a service that runs in this process.
-type running struct {
-	address string // where it is
-	end     context.CancelFunc
-	ended   chan error
+// Server serves auth.v1 until it is closed.
+type Server struct {
+	// Address is where it is, and Target the same as the setting of payments says it.
+	Address, Target string
+
+	end   context.CancelFunc
+	ended chan error
 }
 
-// target is how a service is told where it is.
-func (r *running) target() string { return "passthrough:///" + r.address }
+// Start serves auth.v1 with a certificate of the development PKI in that directory, and nobody locked. The caller ends it
+// with Close.
+func Start(ctx context.Context, pki, trustDomain string) (*Server, error) {
+	return New().Serve(ctx, pki, trustDomain, "127.0.0.1:0")
+}
 
-// serve serves auth.v1 on an address, with a certificate of the PKI in that directory.
-func (a *auth) serve(ctx context.Context, pki, address string) (*running, error) {
+// Serve serves auth.v1 on an address, such as that of a server that was closed. The caller ends it with Close.
+func (a *Auth) Serve(ctx context.Context, pki, trustDomain, address string) (*Server, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	host, err := kit.NewHost(ctx, kit.HostConfig{
-		Name: "auth", Listen: settings.Address(address), Common: kit.Common{PKI: pki, TrustDomain: trustDomain, DrainTimeout: 100 * time.Millisecond},
+		Name: Name, Listen: settings.Address(address), Common: kit.Common{PKI: pki, TrustDomain: trustDomain, DrainTimeout: 100 * time.Millisecond},
 		Deps: kit.Deps{Clock: clock.System(), Random: rand.Reader, Log: slog.New(slog.DiscardHandler), Out: io.Discard},
 	}, func(h *kit.Host) error {
 		nobody := func(context.Context) ([]token.Key, error) { return nil, nil }
@@ -172,19 +182,19 @@ func (a *auth) serve(ctx context.Context, pki, address string) (*running, error)
 		cancel()
 		return nil, err
 	}
-	r := &running{address: host.Addr().String(), end: cancel, ended: make(chan error, 1)}
-	go func() { r.ended <- host.Run(ctx) }()
+	s := &Server{Address: host.Addr().String(), Target: "passthrough:///" + host.Addr().String(), end: cancel, ended: make(chan error, 1)}
+	go func() { s.ended <- host.Run(ctx) }()
 	select {
 	case <-host.Ready():
-		return r, nil
-	case err := <-r.ended:
+		return s, nil
+	case err := <-s.ended:
 		cancel()
 		return nil, errors.Join(errors.New("auth ended before it was ready"), err)
 	}
 }
 
-// close ends it.
-func (r *running) close() error {
-	r.end()
-	return <-r.ended
+// Close ends it.
+func (s *Server) Close() error {
+	s.end()
+	return <-s.ended
 }
