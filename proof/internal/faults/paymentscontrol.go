@@ -68,7 +68,7 @@ func paymentsControls() []Control {
 		},
 		{
 			Name:   "answers with what it has read and a standby may lack",
-			Edits:  []Edit{{store + "read.go", `func(tx *sqldb.Tx) error { return confirm(ctx, tx) }`, `func(*sqldb.Tx) error { return nil }`}},
+			Edits:  []Edit{{store + "read.go", `func(tx *sqldb.Tx) error { return tx.Confirm(ctx) }`, `func(*sqldb.Tx) error { return nil }`}},
 			Seen:   func(a Audit) int { return a.Lost },
 			Faults: []string{standbyDead},
 		},

@@ -35,7 +35,7 @@ func (s *Store) Lookup(ctx context.Context, claim payments.Claim) (payments.Outc
 		return payments.Outcome{}, false, payments.ErrInFlight
 	}
 	if s.db.Engine() == sqldb.PostgreSQL {
-		if err := s.db.Write(ctx, func(tx *sqldb.Tx) error { return confirm(ctx, tx) }); err != nil {
+		if err := s.db.Write(ctx, func(tx *sqldb.Tx) error { return tx.Confirm(ctx) }); err != nil {
 			return payments.Outcome{}, false, err
 		}
 	}

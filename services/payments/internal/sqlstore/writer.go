@@ -3,7 +3,6 @@ package sqlstore
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -193,7 +192,7 @@ func (s *Store) writeBatch(batch []*item) error {
 			it.outcome, it.err = work.Do(commands[i])
 		}
 		if changes = work.Changes(); changes.Empty() {
-			return confirm(ctx, tx)
+			return tx.Confirm(ctx) // some may be outcomes of before
 		}
 		return s.store(ctx, tx, &loaded, &changes)
 	})
@@ -202,17 +201,5 @@ func (s *Store) writeBatch(batch []*item) error {
 		return err
 	}
 	s.cache.committed(&loaded, &changes)
-	return nil
-}
-
-// confirm makes what the transaction has read as durable as what it would write: on PostgreSQL others see a commit that
-// still waits for a standby, or that waited in vain, and what is told of it must not be lost with the server.
-func confirm(ctx context.Context, tx *sqldb.Tx) error {
-	if tx.Engine() != sqldb.PostgreSQL {
-		return nil
-	}
-	if _, err := tx.ExecContext(ctx, `UPDATE head SET version = version WHERE id = 1`); err != nil {
-		return fmt.Errorf("confirm what is there: %w", err)
-	}
 	return nil
 }
