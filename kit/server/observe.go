@@ -49,7 +49,7 @@ func observe(s *Server) step {
 			}
 		},
 		message: func(c *call, m proto.Message) error {
-			c.last = m // its secrets are kept out of the log, should the call fail
+			c.came(m) // its secrets are kept out of the log, should the call fail
 			return nil
 		},
 	}
@@ -127,13 +127,6 @@ func listed(list []string) string {
 		list = append(list[:maxExplained:maxExplained], "…")
 	}
 	return strings.Join(list, ", ")
-}
-
-func panicText(value any) string {
-	if m, ok := value.(proto.Message); ok {
-		return "a " + string(m.ProtoReflect().Descriptor().FullName()) // its text would have every field
-	}
-	return fmt.Sprint(value)
 }
 
 // observeMethods prepares what is told of each method. The policies are complete when it is called.

@@ -31,7 +31,8 @@ type call struct {
 	started time.Time
 	tell    *telemetry.Method // what is told of the method
 	trace   telemetry.Trace
-	last    proto.Message // the last message that came
+	coming  sync.Mutex
+	last    proto.Message // the last message that came, under coming
 	tally   *usage.Tally  // nil where nobody counts the fields of its messages
 
 	credentials policy.Credentials // what it came with

@@ -25,6 +25,22 @@ const (
 // of the fields of the request, or of the last message of a stream, that the contract marks debug_redact. Errors quote what
 // they were given more often than their authors think.
 func cleaner(c *call) func(string) string {
+	return cleanerOf(func() []string {
+		c.coming.Lock()
+		defer c.coming.Unlock()
+		return secretsOf(c, c.last)
+	})
+}
+
+// came remembers the last message. A stream may be read by a goroutine that outlives the handler.
+func (c *call) came(m proto.Message) {
+	c.coming.Lock()
+	defer c.coming.Unlock()
+	c.last = m
+}
+
+// cleanerOf is cleaner for the secrets that find returns, which is called when there is a text.
+func cleanerOf(find func() []string) func(string) string {
 	var secrets []string
 	known := false
 	return func(text string) string {
@@ -32,7 +48,7 @@ func cleaner(c *call) func(string) string {
 			return ""
 		}
 		if !known {
-			secrets, known = secretsOf(c), true
+			secrets, known = find(), true
 		}
 		if len(secrets) > maxSecrets {
 			return redacted
@@ -46,8 +62,7 @@ func cleaner(c *call) func(string) string {
 
 // conceal takes the secrets of the call out of what a status says in words: its text, its metadata, and what it complains of in
 // fields. Answers are kept, by proxies and by the logs of callers, who did not put the secret there. It changes st.
-func conceal(c *call, st *spb.Status) *spb.Status {
-	clean := cleaner(c)
+func conceal(clean func(string) string, st *spb.Status) *spb.Status {
 	st.Message = clean(st.GetMessage())
 	for _, d := range st.GetDetails() {
 		var said proto.Message
@@ -67,7 +82,7 @@ func conceal(c *call, st *spb.Status) *spb.Status {
 				continue
 			}
 			for _, v := range bad.GetFieldViolations() {
-				v.Description = clean(v.GetDescription())
+				v.Field, v.Description = clean(v.GetField()), clean(v.GetDescription())
 			}
 			said = bad
 		default:
@@ -80,8 +95,8 @@ func conceal(c *call, st *spb.Status) *spb.Status {
 	return st
 }
 
-// secretsOf returns the secrets, the longest first: one may be part of another. It stops beyond maxSecrets.
-func secretsOf(c *call) []string {
+// secretsOf returns the secrets of a call and a message of it, the longest first: one may be part of another. It stops beyond maxSecrets.
+func secretsOf(c *call, m proto.Message) []string {
 	var list []string
 	add := func(s string) {
 		if len(s) < minSecret || len(list) > maxSecrets {
@@ -96,8 +111,8 @@ func secretsOf(c *call) []string {
 		_, token, _ := strings.Cut(s, " ")
 		add(token)
 	}
-	if c.last != nil {
-		collectSecrets(c.last.ProtoReflect(), false, add)
+	if m != nil {
+		collectSecrets(m.ProtoReflect(), false, add)
 	}
 	slices.SortFunc(list, func(a, b string) int { return cmp.Compare(len(b), len(a)) })
 	return list

@@ -47,7 +47,7 @@ func faults(*Server) step {
 				if wait := pushback(c, c.fault); wait != "" {
 					c.stream.SetTrailer(metadata.MD{pushbackTrailer: {wait}})
 				}
-				return status.FromProto(conceal(c, grpcfault.Status(err, domain, &errdetails.RequestInfo{RequestId: c.RequestID}))).Err()
+				return status.FromProto(conceal(cleaner(c), grpcfault.Status(err, domain, &errdetails.RequestInfo{RequestId: c.RequestID}))).Err()
 			}
 		},
 	}

@@ -152,16 +152,17 @@ func (s *serverStream) unread(err error) error {
 
 // RecvMsg implements grpc.ServerStream.
 func (s *serverStream) RecvMsg(m any) error {
-	data := s.request
-	if c := s.call; c.method.ClientStream {
+	var data mem.BufferSlice
+	if s.call.method.ClientStream { // perhaps on a goroutine that outlives the handler
 		var err error
 		if data, err = s.receive(); err != nil {
 			return err
 		}
 	} else if s.asked {
 		return io.EOF
+	} else {
+		data, s.request, s.asked = s.request, nil, true
 	}
-	s.request, s.asked = nil, true
 	err := protoCodec.Unmarshal(data, m)
 	data.Free()
 	if err != nil {

@@ -14,7 +14,6 @@ import (
 
 	paymentsv1 "github.com/concordat-dev/concordat/gen/go/payments/v1"
 	"github.com/concordat-dev/concordat/kit/fault"
-	"github.com/concordat-dev/concordat/kit/grpcfault"
 	"github.com/concordat-dev/concordat/kit/identity"
 	"github.com/concordat-dev/concordat/kit/server"
 )
@@ -136,9 +135,9 @@ func (s *Server) process(ctx context.Context, req *chargeRequest) *chargeRespons
 	payment, replayed, err := s.processCharge(ctx, req.GetCharge())
 	if err != nil {
 		if ctx.Err() == nil {
-			s.report(ctx, err)
+			s.report(ctx, req.GetCharge(), err)
 		}
-		resp.Result = &paymentsv1.ProcessChargesResponse_Error{Error: grpcfault.Status(err, domain)}
+		resp.Result = &paymentsv1.ProcessChargesResponse_Error{Error: server.PartStatus(ctx, req.GetCharge(), err, domain)}
 		return resp
 	}
 	resp.Result = &paymentsv1.ProcessChargesResponse_Payment{Payment: payment}
@@ -153,8 +152,8 @@ func (s *Server) processCharge(
 	// The request path guards the goroutine of the handler, not this one.
 	defer func() {
 		if v := recover(); v != nil {
-			s.log.ErrorContext(ctx, "panic in a charge", "panic", v, "stack", string(debug.Stack()),
-				"request_id", identity.RequestID(ctx))
+			s.log.ErrorContext(ctx, "panic in a charge", "panic", server.PartText(ctx, req, v),
+				"stack", server.PartText(ctx, req, string(debug.Stack())), "request_id", identity.RequestID(ctx))
 			err = errPanic
 		}
 	}()
@@ -177,10 +176,10 @@ func (s *Server) processCharge(
 var errPanic = errors.New("panic in a charge")
 
 // report writes down an error that the client is not told and that ends here: the stream goes on without it.
-func (s *Server) report(ctx context.Context, err error) {
+func (s *Server) report(ctx context.Context, req *paymentsv1.ChargeRequest, err error) {
 	if errors.Is(err, errPanic) || fault.KindOf(err) != fault.Internal {
 		return
 	}
 	s.log.LogAttrs(ctx, slog.LevelError, "charge of a stream",
-		slog.String("cause", err.Error()), slog.String("request_id", identity.RequestID(ctx)))
+		slog.String("cause", server.PartText(ctx, req, err)), slog.String("request_id", identity.RequestID(ctx)))
 }

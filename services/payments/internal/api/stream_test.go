@@ -328,16 +328,20 @@ func TestWhatBreaksInsideAStreamIsLoggedAndNotShown(t *testing.T) {
 	s.customers.setAnswer(func(context.Context) error {
 		switch calls.Add(1) {
 		case 1:
-			return errors.New("the secret of the house")
+			return errors.New("the secret of the house, for tok_of_the_house")
 		case 2:
-			panic("the secret of the cellar")
+			panic("the secret of the cellar, for tok_of_the_house")
 		}
 		return nil
 	})
 	stream := process(t, s.orders())
 	for i := range 3 {
 		key := fmt.Sprint("k", i)
-		send(t, stream, request(key))
+		req := request(key)
+		if i < 2 {
+			req.PaymentToken = "tok_of_the_house"
+		}
+		send(t, stream, req)
 		resp := receive(t, stream, 1)[key]
 		if i == 2 {
 			if resp.GetPayment() == nil {
@@ -358,6 +362,9 @@ func TestWhatBreaksInsideAStreamIsLoggedAndNotShown(t *testing.T) {
 		if !strings.Contains(log, want) {
 			t.Errorf("the log has no %q:\n%s", want, log)
 		}
+	}
+	if strings.Contains(log, "tok_of_the_house") {
+		t.Errorf("the log has the payment token:\n%s", log)
 	}
 	s.verify(t)
 }
