@@ -2,28 +2,37 @@ package sqlstore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
 
 	"github.com/concordat-dev/concordat/kit/sqldb"
+	"github.com/concordat-dev/concordat/services/payments/internal/ledger"
 	"github.com/concordat-dev/concordat/services/payments/internal/payments"
 )
 
+// aloneTimeout bounds the one statement. It does not wait for the ledger, so what takes that long is a server that hangs,
+// or a standby.
+const aloneTimeout = batchTimeout / 2
+
 // writeAlone writes a command by one statement, in one round trip to PostgreSQL, and returns whether it did: where what
-// it decides by is in the cache, and is still true when it is written, its key is new, and it adds rows and changes none.
-// Whatever hinders it, also an outcome that is not known, is for the usual way to find out, which has its key.
-func (s *Store) writeAlone(ctx context.Context, it *item) bool {
+// it decides by is in the cache, and is still true when it is written, its key is new, nobody holds the ledger, and it
+// adds rows and changes none. Otherwise it is to be written in the usual way, which sees its key if it was written all
+// the same; unknown says that it may have been.
+func (s *Store) writeAlone(it *item) (written, unknown bool) {
+	ctx, cancel := context.WithTimeout(context.Background(), aloneTimeout)
+	defer cancel()
 	needs := &it.command.Needs
 	if s.db.Engine() != sqldb.PostgreSQL || !s.cache.alone || it.command.Claim.Key == (payments.Key{}) ||
 		len(needs.Payments)+len(needs.Transfers)+len(needs.IDs) > 0 {
-		return false
+		return false, false
 	}
 	loaded := payments.Loaded{Head: s.cache.head, Reversed: make(map[int64]bool)}
 	for _, key := range needs.Accounts {
 		a, ok := s.cache.byKey[key]
 		if !ok {
-			return false
+			return false, false
 		}
 		loaded.Accounts = append(loaded.Accounts, *a)
 	}
@@ -31,24 +40,24 @@ func (s *Store) writeAlone(ctx context.Context, it *item) bool {
 	it.outcome, it.err = work.Do(it.command)
 	changes := work.Changes()
 	if len(changes.Claimed) != 1 || len(changes.Changed)+len(changes.Ledger.Opened)+len(changes.Ledger.Settled) > 0 {
-		return false
+		return false, false
 	}
 	events, err := encodeEvents(changes.Told)
 	if err != nil {
-		return false
+		return false, false
 	}
-	with, args := statementOf(&loaded, &changes)
-	if written, err := s.log.WriteOne(ctx, with, args, "head_moved", events); err != nil || !written {
+	with, args := statementOf(&loaded, &changes, s.cache.last)
+	if written, err = s.log.WriteOne(ctx, with, args, "head_moved", events); err != nil || !written {
 		s.cache.alone = false
-		return false
+		return false, errors.Is(err, sqldb.ErrOutcomeUnknown)
 	}
 	s.cache.committed(&loaded, &changes)
-	return true
+	return true, false
 }
 
 // statementOf returns the parts of a statement that adds the rows of changes if the head is still that of what was
-// loaded: head_moved has a row then.
-func statementOf(l *payments.Loaded, c *payments.Changes) (with string, args []any) {
+// loaded, last is the account that was opened last, and nobody holds the head: head_moved has a row then.
+func statementOf(l *payments.Loaded, c *payments.Changes, last ledger.AccountID) (with string, args []any) {
 	b := new(strings.Builder)
 	for _, change := range changesOf(l, c) {
 		if change.n == 0 {
@@ -70,12 +79,15 @@ func statementOf(l *payments.Loaded, c *payments.Changes) (with string, args []a
 				change.table, change.table, list, strings.Join(tuples, ", "))
 			continue
 		}
-		args = append(args, l.Head.Version, l.Head.Ledger.Hash[:])
+		h, n := l.Head, len(args)
+		args = append(args, h.Version, h.Payments, h.Ledger.Accounts, h.Ledger.Transfers, h.Ledger.Hash[:], string(last))
 		for i := range marks {
 			marks[i] = names[i] + " = " + marks[i]
 		}
-		with = fmt.Sprintf("WITH head_moved AS (UPDATE head SET %s WHERE %s AND version = $%d AND hash = $%d RETURNING version)",
-			strings.Join(marks[1:], ", "), marks[0], len(args)-1, len(args))
+		with = fmt.Sprintf("WITH head_free AS (SELECT h.id FROM head h WHERE h.id = 1 AND h.version = $%d AND h.payments = $%d AND h.accounts = $%d"+
+			" AND h.transfers = $%d AND h.hash = $%d AND coalesce((SELECT account_id FROM accounts WHERE number = $%d), '') = $%d FOR UPDATE SKIP LOCKED)"+
+			", head_moved AS (UPDATE head SET %s FROM head_free WHERE head.%s AND head.id = head_free.id RETURNING head.version)",
+			n+1, n+2, n+3, n+4, n+5, n+3, n+6, strings.Join(marks[1:], ", "), marks[0])
 	}
 	return with + b.String(), args
 }

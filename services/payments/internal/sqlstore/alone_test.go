@@ -3,6 +3,10 @@ package sqlstore
 import (
 	"errors"
 	"fmt"
+	"io"
+	"net"
+	"net/url"
+	"sync/atomic"
 	"testing"
 
 	"github.com/concordat-dev/concordat/kit/sqldb"
@@ -25,7 +29,7 @@ func TestACommandThatComesAloneIsWrittenByOneStatement(t *testing.T) {
 	transfers := int64(2)
 	alone := func(m move) (it *item, written bool) {
 		it = &item{command: m.command(s), done: make(chan struct{})}
-		if written = s.writeAlone(t.Context(), it); written {
+		if written, _ = s.writeAlone(it); written {
 			transfers++
 		}
 		wantSound(t, other, transfers)
@@ -85,4 +89,111 @@ func TestACommandThatComesAloneIsWrittenByOneStatement(t *testing.T) {
 	if _, found, err := s.Lookup(t.Context(), move{key: "again"}.command(s).Claim); err != nil || !found {
 		t.Error(err)
 	}
+}
+
+// deaf stands before a server. Once it is deaf what the server answers arrives no more, and nobody is let in.
+type deaf struct {
+	net.Listener
+	on atomic.Bool
+}
+
+func newDeaf(t *testing.T, to string) *deaf {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	d := &deaf{Listener: l}
+	go func() {
+		for {
+			client, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go d.join(client, to)
+		}
+	}()
+	return d
+}
+
+func (d *deaf) join(client net.Conn, to string) {
+	defer client.Close()
+	if d.on.Load() {
+		return
+	}
+	server, err := net.Dial("tcp", to)
+	if err != nil {
+		return
+	}
+	defer server.Close()
+	go func() { _, _ = io.Copy(server, client) }()
+	for b := make([]byte, 64<<10); ; {
+		n, err := server.Read(b)
+		if err != nil || d.on.Load() {
+			return
+		}
+		if _, err := client.Write(b[:n]); err != nil {
+			return
+		}
+	}
+}
+
+func TestACommandThatMayHaveBeenWrittenAloneIsUnknownWhereNobodyCanTell(t *testing.T) {
+	t.Parallel()
+	direct := postgrestest.Database(t)
+	at, err := url.Parse(direct)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := newDeaf(t, at.Host)
+	at.Host = d.Addr().String()
+	s, other := openWith(t, Options{URL: sqldb.URL(at.String())}), openWith(t, Options{URL: sqldb.URL(direct)})
+	defer other.Close()
+	defer s.Close()
+	for _, key := range []string{"first", "second"} {
+		if err := till(t, s, key, "customer", "merchant", 10); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d.on.Store(true)
+	third := move{"third", "customer", "merchant", 10}.command(s)
+	if _, err := s.Do(t.Context(), third); !errors.Is(err, sqldb.ErrOutcomeUnknown) {
+		t.Errorf("nobody can tell: %v", err)
+	}
+	if _, found, err := other.Lookup(t.Context(), third.Claim); err != nil || !found {
+		t.Errorf("it was not written, so this shows nothing: %v", err)
+	}
+	d.on.Store(false)
+	if again, err := s.Do(t.Context(), third); err != nil || !again.Replayed {
+		t.Errorf("the key tells %+v, %v", again, err)
+	}
+	wantSound(t, other, 3)
+}
+
+func TestACommandThatComesAloneDoesNotWaitForTheLedger(t *testing.T) {
+	t.Parallel()
+	url := sqldb.URL(postgrestest.Database(t))
+	s, other := openWith(t, Options{URL: url}), openWith(t, Options{URL: url})
+	defer s.Close()
+	defer other.Close()
+	for _, key := range []string{"first", "second"} {
+		if err := till(t, s, key, "customer", "merchant", 10); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.writer.close() // so that the test may do what the writer does
+	it := &item{command: move{"third", "customer", "merchant", 10}.command(s), done: make(chan struct{})}
+	err := other.db.Write(t.Context(), func(tx *sqldb.Tx) error {
+		if _, err := readHead(t.Context(), tx, " FOR UPDATE"); err != nil {
+			return err
+		}
+		if written, unknown := s.writeAlone(it); written || unknown {
+			t.Errorf("while another has the ledger: written %t, unknown %t", written, unknown)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantSound(t, other, 2)
 }

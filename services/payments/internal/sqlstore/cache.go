@@ -21,8 +21,9 @@ const (
 // not in it: nothing is decided by that, and an erasure, which is no transfer, must not leave it in memory. It is for
 // the writer alone, under the lock of the ledger.
 type cache struct {
-	head     payments.Head // until when it is true
-	alone    bool          // nobody else has written when it was looked last
+	head     payments.Head    // until when it is true
+	last     ledger.AccountID // of the account that was opened last until then
+	alone    bool             // nobody else has written when it was looked last
 	byKey    map[ledger.Key]*ledger.Account
 	byNumber map[int64]*ledger.Account
 }
@@ -33,50 +34,59 @@ func (c *cache) forget() {
 	c.byKey, c.byNumber = make(map[ledger.Key]*ledger.Account), make(map[int64]*ledger.Account)
 }
 
-// follow takes over what was done to the ledger up to head. Where that has another history than the cache, as after a
-// failover to a server that had not seen the end of it, all is forgotten. The cache is of no use after an error.
-func (c *cache) follow(ctx context.Context, q sqldb.Querier, head payments.Head) error {
-	known, now := c.head.Ledger, head.Ledger
-	missed := now.Transfers - known.Transfers
-	c.alone = head.Version == c.head.Version && now.Hash == known.Hash
+// follow takes over what was done to the ledger up to head. then and now are the ids of the accounts that the database
+// has at the last number that the cache knows, and at that of head. Where the history is another one than that of the
+// cache, as after a failover to a server that had not seen the end of it, all is forgotten.
+func (c *cache) follow(ctx context.Context, q sqldb.Querier, head payments.Head, then, now ledger.AccountID) error {
+	known := c.head
+	c.alone = head == known && then == c.last
+	missed := head.Ledger.Transfers - known.Ledger.Transfers
 	switch {
-	case now.Hash == known.Hash:
-	case missed <= 0 || missed > maxMissed || len(c.byKey) == 0:
+	case c.alone:
+		return nil
+	case then != c.last, missed < 0, missed > maxMissed, missed == 0 && head.Ledger.Hash != known.Ledger.Hash:
 		c.forget()
-	default:
-		same := known.Transfers == 0 // a transfer is bound to all before it by its hash
-		err := rows(ctx, q, func(row scanner) error {
-			var (
-				number        int64
-				content, hash []byte
-			)
-			if err := row.Scan(&number, &content, &hash); err != nil {
-				return err
-			}
-			if number == known.Transfers {
-				same = string(hash) == string(known.Hash[:])
-				return nil
-			}
-			_, entries, err := decodeContent(content)
+	case missed > 0 && len(c.byKey) > 0:
+		if same, err := c.replay(ctx, q, head.Ledger); err != nil || !same {
+			c.forget() // some of it may be taken over
 			if err != nil {
 				return err
 			}
-			for _, e := range entries {
-				if a, ok := c.byNumber[e.Account]; ok {
-					a.Balance, a.Held = e.BalanceAfter, e.HeldAfter
-				}
-			}
+		}
+	}
+	c.head, c.last = head, now
+	return nil
+}
+
+// replay takes over the transfers up to head, and returns whether the one that the cache knows as the last is among them:
+// it is bound to all before it by its hash.
+func (c *cache) replay(ctx context.Context, q sqldb.Querier, head ledger.Head) (same bool, err error) {
+	known := c.head.Ledger
+	same = known.Transfers == 0
+	err = rows(ctx, q, func(row scanner) error {
+		var (
+			number        int64
+			content, hash []byte
+		)
+		if err := row.Scan(&number, &content, &hash); err != nil {
+			return err
+		}
+		if number == known.Transfers {
+			same = string(hash) == string(known.Hash[:])
 			return nil
-		}, `SELECT number, content, hash FROM transfers WHERE number BETWEEN $1 AND $2 ORDER BY number`, known.Transfers, now.Transfers)
+		}
+		_, entries, err := decodeContent(content)
 		if err != nil {
 			return err
 		}
-		if !same {
-			c.forget()
+		for _, e := range entries {
+			if a, ok := c.byNumber[e.Account]; ok {
+				a.Balance, a.Held = e.BalanceAfter, e.HeldAfter
+			}
 		}
-	}
-	c.head = head
-	return nil
+		return nil
+	}, `SELECT number, content, hash FROM transfers WHERE number BETWEEN $1 AND $2 ORDER BY number`, known.Transfers, head.Transfers)
+	return same, err
 }
 
 // committed takes over what was loaded and changed, once that is committed.
@@ -93,6 +103,9 @@ func (c *cache) committed(l *payments.Loaded, changes *payments.Changes) {
 		}
 	}
 	c.head = changes.Head
+	if opened := changes.Ledger.Opened; len(opened) > 0 {
+		c.last = opened[len(opened)-1].ID
+	}
 }
 
 func (c *cache) put(a *ledger.Account) {

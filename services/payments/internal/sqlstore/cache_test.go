@@ -135,3 +135,89 @@ func TestAReplicaForgetsWhatAFailoverHasLost(t *testing.T) {
 		})
 	}
 }
+
+func TestAReplicaForgetsAnAccountThatAFailoverHasLost(t *testing.T) {
+	t.Parallel()
+	url := sqldb.URL(postgrestest.Database(t))
+	a, b := openWith(t, Options{URL: url}), openWith(t, Options{URL: url})
+	defer a.Close()
+	defer b.Close()
+	for i := range 2 {
+		if err := till(t, a, fmt.Sprint(i), "customer", "merchant", 10); err != nil {
+			t.Fatal(err)
+		}
+	}
+	open := func(s *Store, owner string) {
+		t.Helper()
+		key := ledger.Key{Owner: owner, Kind: ledger.Customer, Currency: "EUR"}
+		_, err := s.Do(t.Context(), payments.Command{
+			Claim: payments.Claim{Key: payments.Key{Caller: "c", Method: "open", Key: owner}},
+			Needs: payments.Needs{Accounts: []ledger.Key{key}},
+			Run: func(w *payments.Work) (payments.Outcome, error) {
+				opened, err := w.Book.Open(ledger.Account{ID: ledger.AccountID(s.newID()), Key: key, Limited: true, Limit: 1000, CreatedAt: w.Now()})
+				if err != nil {
+					return payments.Outcome{}, err
+				}
+				return payments.Outcome{Account: *opened}, nil
+			},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	open(a, "lost")
+	// The server that takes over has not seen it opened, and gives its number to another.
+	err := b.db.Write(t.Context(), func(tx *sqldb.Tx) error {
+		for _, q := range []string{
+			`DELETE FROM idempotency_keys WHERE payment IS NULL`, `DELETE FROM accounts WHERE number = 3`,
+			`UPDATE head SET accounts = 2, version = version - 1`,
+		} {
+			if _, err := tx.ExecContext(t.Context(), q); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	open(b, "stranger")
+	if err := till(t, a, "after", "lost", "merchant", 100); err != nil {
+		t.Fatal(err)
+	}
+	wantSound(t, b, 3)
+	found, err := b.Accounts(t.Context(), "stranger", 0, 10)
+	if err != nil || len(found) != 1 || found[0].Balance != 0 {
+		t.Errorf("the stranger has %+v, %v", found, err)
+	}
+}
+
+func TestWhatWasFollowedInPartIsForgotten(t *testing.T) {
+	t.Parallel()
+	url := sqldb.URL(postgrestest.Database(t))
+	a, b := openWith(t, Options{URL: url}), openWith(t, Options{URL: url})
+	defer a.Close()
+	defer b.Close()
+	for i := range 4 {
+		s := a
+		if i > 1 {
+			s = b
+		}
+		if err := till(t, s, fmt.Sprint(i), "customer", "merchant", 10); err != nil {
+			t.Fatal(err)
+		}
+	}
+	a.writer.close()                                                       // so that the test may do what the writer does
+	damage(t, b, `UPDATE transfers SET content = '\x00' WHERE number = 4`) // as where the connection ends there
+	known := a.cache.head
+	err := a.db.Write(t.Context(), func(tx *sqldb.Tx) error {
+		_, err := a.load(t.Context(), tx, nil)
+		return err
+	})
+	if err == nil {
+		t.Fatal("what cannot be read was followed")
+	}
+	if a.cache.head != known || len(a.cache.byKey) > 0 || len(a.cache.byNumber) > 0 {
+		t.Errorf("%d accounts are remembered at %+v", len(a.cache.byKey), a.cache.head)
+	}
+}

@@ -65,8 +65,9 @@ func (s *Store) customers(ctx context.Context, after payments.CustomerID) (page 
 }
 
 // erase removes what the service has of a customer's personal data: the metadata that callers wrote on payments, on
-// accounts, on transfers that changed these accounts or held what came to them, and of the events that are kept. The
-// books stay. All of it is in the transaction.
+// accounts, on transfers that changed these accounts or held what came to them, and of the events that are kept. A
+// pending transfer towards the customer, of which nothing was posted, is not found: it has no entry of theirs. The books
+// stay. All of it is in the transaction.
 func (s *Store) erase(ctx context.Context, tx *sqldb.Tx, customer payments.CustomerID) error {
 	// A batch under way may have read a payment, and would write an event with what is erased here.
 	if _, err := readHead(ctx, tx, tx.Engine().ForUpdate()); err != nil {

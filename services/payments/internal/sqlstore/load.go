@@ -26,11 +26,10 @@ func (s *Store) load(ctx context.Context, tx *sqldb.Tx, commands []payments.Comm
 	l := &loader{ctx: ctx, tx: tx, accounts: make(map[int64]bool)}
 	l.loaded.Reversed = make(map[int64]bool)
 	for _, step := range []func() error{
-		l.head,
+		func() error { return l.head(&s.cache) },
 		func() error { return l.kept(commands) },
 		func() error { return l.payments(commands) },
 		func() error { return l.transfers(commands) },
-		func() error { return s.cache.follow(ctx, tx, l.loaded.Head) },
 		func() error { return l.byKey(s.cache.byKey, commands) },
 		func() error { return l.byID(commands) },
 	} {
@@ -41,16 +40,26 @@ func (s *Store) load(ctx context.Context, tx *sqldb.Tx, commands []payments.Comm
 	return l.loaded, nil
 }
 
-// head locks the ledger until the transaction ends: so the transactions of all processes take turns.
-func (l *loader) head() (err error) {
-	l.loaded.Head, err = readHead(l.ctx, l.tx, l.tx.Engine().ForUpdate())
-	return err
+// head locks the ledger until the transaction ends, so that the transactions of all processes take turns, and brings the
+// cache up to it.
+func (l *loader) head(c *cache) (err error) {
+	var then, now sql.NullString
+	l.loaded.Head, err = scanHead(l.tx.QueryRowContext(l.ctx, `SELECT h.version, h.payments, h.accounts, h.transfers, h.hash,
+		(SELECT account_id FROM accounts WHERE number = $1), (SELECT account_id FROM accounts WHERE number = h.accounts)
+		FROM head h WHERE h.id = 1`+l.tx.Engine().ForUpdate(), c.head.Ledger.Accounts), &then, &now)
+	if err != nil {
+		return err
+	}
+	return c.follow(l.ctx, l.tx, l.loaded.Head, ledger.AccountID(then.String), ledger.AccountID(now.String))
 }
 
-func readHead(ctx context.Context, q sqldb.Querier, lock string) (h payments.Head, err error) {
+func readHead(ctx context.Context, q sqldb.Querier, lock string) (payments.Head, error) {
+	return scanHead(q.QueryRowContext(ctx, `SELECT version, payments, accounts, transfers, hash FROM head WHERE id = 1`+lock))
+}
+
+func scanHead(row scanner, more ...any) (h payments.Head, err error) {
 	var hash []byte
-	err = q.QueryRowContext(ctx, `SELECT version, payments, accounts, transfers, hash FROM head WHERE id = 1`+lock).
-		Scan(&h.Version, &h.Payments, &h.Ledger.Accounts, &h.Ledger.Transfers, &hash)
+	err = row.Scan(append([]any{&h.Version, &h.Payments, &h.Ledger.Accounts, &h.Ledger.Transfers, &hash}, more...)...)
 	if err != nil {
 		return payments.Head{}, err
 	}

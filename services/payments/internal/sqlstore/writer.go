@@ -170,11 +170,16 @@ func mayBeOne(err error) bool {
 // writeBatch runs the commands one after another and writes what they do by one transaction. The items have their
 // outcomes then; with an error none of them counts.
 func (s *Store) writeBatch(batch []*item) error {
+	unknown := false
+	if len(batch) == 1 {
+		written, maybe := s.writeAlone(batch[0])
+		if written {
+			return nil
+		}
+		unknown = maybe
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), batchTimeout)
 	defer cancel()
-	if len(batch) == 1 && s.writeAlone(ctx, batch[0]) {
-		return nil
-	}
 	commands := make([]payments.Command, len(batch))
 	for i, it := range batch {
 		commands[i] = it.command
@@ -198,6 +203,9 @@ func (s *Store) writeBatch(batch []*item) error {
 	})
 	if err != nil {
 		s.cache.forget()
+		if unknown && !errors.Is(err, sqldb.ErrOutcomeUnknown) {
+			return sqldb.ErrOutcomeUnknown.Because(err)
+		}
 		return err
 	}
 	s.cache.committed(&loaded, &changes)
