@@ -32,8 +32,11 @@ type Common struct {
 	Audience     string        `help:"Audience (aud) of access tokens." default:"concordat"`
 	DrainTimeout time.Duration `help:"How long calls may go on after the process is told to stop." default:"10s"`
 	ShedLoad     bool          `help:"Refuse calls at once (OVERLOADED) when more run than can be done in time, instead of letting all of them wait."`
-	LogLevel     string        `help:"Least level that is logged: debug, info, warn or error." enum:"debug,info,warn,error" default:"info"`
-	LogFormat    string        `help:"How log lines look: text or json." enum:"text,json" default:"text"`
+	// ConnectionsPerAddress is that of server.Config: zero, which the setting cannot be, means the default.
+	ConnectionsPerAddress int `help:"How many connections one address, an IPv4 one or an IPv6 /64, may have open at a listener at once; more are closed. Of the services alone, not of the gateway. Below zero (=-1) there is no bound, for a listener that sees all its callers behind one address and has a bound in front." default:"1000"`
+
+	LogLevel  string `help:"Least level that is logged: debug, info, warn or error." enum:"debug,info,warn,error" default:"info"`
+	LogFormat string `help:"How log lines look: text or json." enum:"text,json" default:"text"`
 
 	UsageSample         uint32   `help:"Look at one in so many messages and count which fields of the contract are filled in, by which peer and when last, for /usage at the admin port. Values are never kept. 0 counts nothing." default:"0" placeholder:"N"`
 	AdminBeyondLoopback bool     `help:"Let --admin be an address that other machines can reach. It asks nobody who they are: guard it by other means."`
@@ -55,6 +58,9 @@ func (c *Common) Validate() []settings.Problem {
 	}
 	if c.DrainTimeout <= 0 {
 		problems = append(problems, settings.Wrong(&c.DrainTimeout, "must be above zero"))
+	}
+	if c.ConnectionsPerAddress == 0 {
+		problems = append(problems, settings.Wrong(&c.ConnectionsPerAddress, "must not be 0: below zero there is no bound"))
 	}
 	if c.Issuer == "" || c.Audience == "" {
 		problems = append(problems, settings.Wrong(&c.Issuer, "issuer and audience must not be empty"))

@@ -136,7 +136,8 @@ func (h *Host) Verifier(keys func(context.Context) ([]token.Key, error)) *token.
 func (h *Host) Serves(tokens server.Tokens, checks map[string]func(context.Context) error, register func(grpc.ServiceRegistrar)) (err error) {
 	h.server, err = server.New(server.Config{
 		Listener: h.listener, Identity: h.Identity, Tokens: tokens, Edge: Edge, Log: h.Log, Clock: h.Clock, NewID: h.NewID,
-		DrainTimeout: h.cfg.Common.DrainTimeout, ShedLoad: h.cfg.Common.ShedLoad, Checks: checks, Telemetry: h.Telemetry, Usage: h.Usage,
+		DrainTimeout: h.cfg.Common.DrainTimeout, ShedLoad: h.cfg.Common.ShedLoad, Checks: checks,
+		ConnectionsPerAddress: h.cfg.Common.ConnectionsPerAddress, Telemetry: h.Telemetry, Usage: h.Usage,
 	}, register)
 	return err
 }

@@ -3,6 +3,7 @@ package kit_test
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"io"
@@ -235,6 +236,40 @@ func TestTheAdminPortShowsWhatIsUsedWhereThatIsAskedFor(t *testing.T) {
 	}
 }
 
+func TestConnectionsOfAnAddressAreBoundedAsTheSettingSays(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
+		bound  int
+		refuse bool // the second connection
+	}{{"one", 1, true}, {"no bound", -1, false}, {"the default", 0, false}} {
+		t.Run(tc.name, func(t *testing.T) {
+			h := host(t, clock.System(), echo.Handlers{}, func(context.Context) error { return nil }, func(c *kit.Common) { c.ConnectionsPerAddress = tc.bound })
+			ctx, stop := context.WithCancel(t.Context())
+			done := make(chan error, 1)
+			go func() { done <- h.Run(ctx) }()
+			<-h.Ready()
+			open, err := tls.Dial("tcp", h.Addr().String(), h.Identity.ClientTLS("test"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := call(ctx, t, h, echo.Public); (err != nil) != tc.refuse {
+				t.Errorf("over a second connection: %v", err)
+			}
+			_, metrics := page(t, h, "/metrics")
+			if told := strings.Contains(metrics, `concordat_connections_refused_total{reason="too_many_of_address",service="test"}`); told != tc.refuse {
+				t.Errorf("the metrics tell of a refusal: %t", told)
+			}
+			if err := open.Close(); err != nil {
+				t.Fatal(err)
+			}
+			stop()
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
 func TestAnAdminPortThatOthersReachNeedsToBeAllowed(t *testing.T) {
 	for _, tc := range []struct {
 		address settings.Address
@@ -249,7 +284,7 @@ func TestAnAdminPortThatOthersReachNeedsToBeAllowed(t *testing.T) {
 			t.Errorf("%q, allowed %v: %v", tc.address, tc.allowed, got)
 		}
 	}
-	c := kit.Common{DrainTimeout: 1, Issuer: "i", Audience: "a", TraceRatio: 2, PropagateMetadata: []string{"authorization"}}
+	c := kit.Common{DrainTimeout: 1, ConnectionsPerAddress: 1000, Issuer: "i", Audience: "a", TraceRatio: 2, PropagateMetadata: []string{"authorization"}}
 	if got := c.Validate(); len(got) != 2 {
 		t.Errorf("a ratio of 2 and a token that goes on: %d problems, want 2", len(got))
 	}

@@ -29,7 +29,11 @@ func TestAProcessEndsWithACodeAndOneLineThatSaysWhy(t *testing.T) {
 		"a setting that is no number": {
 			[]string{"--port=x"}, nil, errors.New("never run"), 2, "--port",
 		},
-		"an unknown variable": {nil, []string{"CONCORDAT_USERS_PROT=2"}, errors.New("never run"), 2, "CONCORDAT_USERS_PROT"},
+		"a bound that lets nobody in": {[]string{"--connections-per-address=0"}, nil, errors.New("never run"), 2, "--connections-per-address"},
+		"a bound that is no number":   {nil, []string{"CONCORDAT_USERS_CONNECTIONS_PER_ADDRESS=few"}, errors.New("never run"), 2, "CONCORDAT_USERS_CONNECTIONS_PER_ADDRESS"},
+		"no bound":                    {[]string{"--connections-per-address=-1"}, nil, nil, 0, ""},
+		"no bound, by a variable":     {nil, []string{"CONCORDAT_USERS_CONNECTIONS_PER_ADDRESS=-1"}, nil, 0, ""},
+		"an unknown variable":         {nil, []string{"CONCORDAT_USERS_PROT=2"}, errors.New("never run"), 2, "CONCORDAT_USERS_PROT"},
 		"half of a certificate": {
 			[]string{"--tls-cert=a.pem"}, nil, errors.New("never run"), 2, "--tls-cert",
 		},

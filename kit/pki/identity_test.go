@@ -104,6 +104,36 @@ func (l *lab) numbered(t *testing.T, n int64) tls.Certificate {
 	return l.mint(t, l.ca(t), func(c *x509.Certificate) { c.SerialNumber = big.NewInt(n) })
 }
 
+func TestTheEndOfTheCertificateIsThatOfTheFilesWithoutAHandshake(t *testing.T) {
+	l := newLab(t)
+	l.ensure(t)
+	files := l.write(t, l.numbered(t, 1))
+	var r reports
+	i := l.open(t, files, &r)
+	first := i.NotAfter()
+	second := l.mint(t, l.ca(t), func(c *x509.Certificate) { c.NotAfter = first.Add(30 * time.Minute) })
+	writeFile(t, files.Cert, certPEM(second))
+	writeFile(t, files.Key, keyPEM(t, second))
+	l.clock.Advance(time.Second - 1)
+	if got := i.NotAfter(); !got.Equal(first) {
+		t.Errorf("the end is %v before the second was over, want %v", got, first)
+	}
+	l.clock.Advance(1)
+	if got, want := i.NotAfter(), first.Add(30*time.Minute); !got.Equal(want) {
+		t.Errorf("the end is %v, want %v", got, want)
+	}
+	writeFile(t, files.Cert, []byte("half"))
+	for range 2 { // a failure is reported when the files stay as they are
+		l.clock.Advance(time.Second)
+		if got, want := i.NotAfter(), first.Add(30*time.Minute); !got.Equal(want) {
+			t.Errorf("the end is %v with files that cannot be used, want %v", got, want)
+		}
+	}
+	if r.count() != 1 {
+		t.Errorf("%d reports, want 1", r.count())
+	}
+}
+
 func TestFilesThatChangeAreReadWithinASecond(t *testing.T) {
 	l := newLab(t)
 	l.ensure(t)

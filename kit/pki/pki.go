@@ -59,7 +59,7 @@ type Identity struct {
 // domain, fit the key, be valid now, and be signed by the CA.
 //
 // report receives what goes wrong later: a reload that failed, after which the former certificate stays in use,
-// or a renewal. It is called from handshakes and must not block; nil means that nobody listens.
+// or a renewal. It is called from handshakes and NotAfter, and must not block; nil means that nobody listens.
 func Open(files Files, trustDomain string, clk clock.Clock, report func(error)) (*Identity, error) {
 	td, err := parseTrustDomain(trustDomain)
 	if err != nil {
@@ -92,8 +92,9 @@ func (i *Identity) Name() string { return nameOf(i.now.Load().id) }
 // ID returns the SPIFFE ID, such as "spiffe://concordat/users".
 func (i *Identity) ID() string { return i.now.Load().id.String() }
 
-// NotAfter returns when the certificate in use ends.
-func (i *Identity) NotAfter() time.Time { return i.now.Load().leaf.NotAfter }
+// NotAfter returns when the certificate ends that the next handshake uses: like a handshake it looks at the files, once a
+// second at most, so that it is true of a service that nobody connects to.
+func (i *Identity) NotAfter() time.Time { return i.material().leaf.NotAfter }
 
 // PeerName returns the name in the SPIFFE ID of the client at the other end of a connection that was accepted
 // with ServerTLS. It returns false for a connection whose client certificate was not verified, or is of another

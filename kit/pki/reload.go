@@ -8,7 +8,7 @@ import (
 )
 
 const (
-	// checkEvery is how often handshakes look whether the files have changed.
+	// checkEvery is how often handshakes and NotAfter look whether the files have changed.
 	checkEvery = time.Second
 	// renewCheck is the longest that Renew waits before it looks at the time again: a machine that slept has
 	// not counted the hours.
@@ -44,7 +44,7 @@ func (s stamp) equal(o stamp) bool {
 	return true
 }
 
-// material returns what handshakes use, after a look at the files if the last is a second old. One handshake
+// material returns what handshakes use, after a look at the files if the last is a second old. One caller
 // looks; those beside it go on with what is there.
 func (i *Identity) material() *material {
 	now := i.clock.Now().UnixNano()
@@ -86,7 +86,7 @@ func (i *Identity) reload() {
 	}
 	if !i.reported {
 		i.reported = true
-		i.report(fmt.Errorf("reload certificate, the one until %v stays in use: %w", i.NotAfter().UTC().Format(time.RFC3339), err))
+		i.report(fmt.Errorf("reload certificate, the one until %v stays in use: %w", i.now.Load().leaf.NotAfter.UTC().Format(time.RFC3339), err))
 	}
 }
 

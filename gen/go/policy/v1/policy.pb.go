@@ -597,7 +597,8 @@ func (x *Hedge) GetDelay() *durationpb.Duration {
 	return nil
 }
 
-// Rate is a token bucket.
+// Rate is a token bucket. Each process has buckets of its own, so N replicas of a service let up to N times as many calls
+// through.
 type Rate struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// How many calls a second the bucket refills. Required, above zero.

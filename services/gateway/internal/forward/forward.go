@@ -21,11 +21,13 @@ import (
 	"github.com/concordat-dev/concordat/services/gateway/internal/contract"
 )
 
-// Limits of the transport: those of the services (kit/server), so that the edge takes no more than they do.
+// Limits of the transport: those of the services (kit/server), but for the handshake, which may come from far away. How many
+// connections an address opens, and how many are in their handshake, nobody bounds here.
 const (
 	maxStreams        = 1000             // concurrent calls on one connection
 	maxHeaderBytes    = 16 << 10         // of one call, uncompressed
 	connectionTimeout = 10 * time.Second // for the handshake
+	connectionIdle    = 15 * time.Minute // without a call; a client connects anew when it has one
 	connectionAge     = 30 * time.Minute // then the client is asked to connect anew, so that replicas share the load
 	connectionGrace   = 5 * time.Minute  // for what is still open then
 	minPing           = 10 * time.Second // clients that ping more often are disconnected
@@ -93,7 +95,7 @@ func (f *Forwarder) Server(creds credentials.TransportCredentials) *grpc.Server 
 		grpc.MaxSendMsgSize(MaxMessageBytes),
 		grpc.ConnectionTimeout(connectionTimeout),
 		grpc.KeepaliveParams(keepalive.ServerParameters{
-			MaxConnectionAge: connectionAge, MaxConnectionAgeGrace: connectionGrace,
+			MaxConnectionIdle: connectionIdle, MaxConnectionAge: connectionAge, MaxConnectionAgeGrace: connectionGrace,
 			Time: 30 * time.Second, Timeout: 10 * time.Second,
 		}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minPing, PermitWithoutStream: true}),
