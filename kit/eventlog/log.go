@@ -76,8 +76,9 @@ func Open(ctx context.Context, db *sqldb.DB, opts Options) (*Log, error) {
 		return nil, fmt.Errorf("open event log: %w", err)
 	}
 	if l.inbox != nil && !db.ReadOnly() {
-		// Before anything is appended: what was written down on another server must not be taken for this one's.
-		if err := l.inbox.order(ctx); err != nil {
+		// Before anything is appended: what was written down on another server must not be taken for this one's. A full disk is
+		// left to Run, whose first success looks at all that is in the inbox: what there is can be read meanwhile.
+		if err := l.inbox.order(ctx); err != nil && !errors.Is(err, sqldb.ErrStorageFull) {
 			return nil, fmt.Errorf("open event log: %w", err)
 		}
 	}

@@ -13,7 +13,7 @@ import (
 // those who want it, and removes what is no longer retained. Subscriptions end with ErrStopped when it returns. It returns an
 // error when the log cannot be read or was run before, and sqldb.ErrStorageFailed when the storage failed during a commit:
 // what is on the disk is known again when the database is opened anew, so the process should end. While PostgreSQL cannot be
-// reached it goes on trying.
+// reached, or has no room left on its disk, it goes on trying.
 //
 // On PostgreSQL every process that appends runs its log, also without subscribers: events get their numbers by it.
 func (l *Log) Run(ctx context.Context) error {
@@ -84,9 +84,9 @@ func (l *Log) follow(ctx context.Context) error {
 	}
 }
 
-// passing says whether an error may be gone when the log is read again.
+// passing says whether an error may be gone when the log is read, or written, again.
 func (l *Log) passing(err error) bool {
-	return sqldb.IsBusy(err) || errors.Is(err, sqldb.ErrUnavailable) || errors.Is(err, sqldb.ErrOutcomeUnknown)
+	return sqldb.IsBusy(err) || errors.Is(err, sqldb.ErrUnavailable) || errors.Is(err, sqldb.ErrOutcomeUnknown) || errors.Is(err, sqldb.ErrStorageFull)
 }
 
 // serve hands out what has been committed, until there is no more or nobody wants it. With number it first gives numbers to

@@ -3,7 +3,6 @@ package eventlog
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
 	"math"
 	"time"
@@ -114,7 +113,7 @@ SELECT trimmed, `+l.db.Engine().Greatest()+`(trimmed, coalesce((SELECT max(seq) 
 func (l *Log) retain(ctx context.Context) error {
 	for {
 		err := l.trimToRetention(ctx)
-		if err != nil && ctx.Err() == nil && !l.passing(err) && !errors.Is(err, sqldb.ErrStorageFull) {
+		if err != nil && ctx.Err() == nil && !l.passing(err) {
 			return err
 		}
 		select {

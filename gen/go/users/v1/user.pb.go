@@ -90,8 +90,8 @@ type User struct {
 	// writes one character and the two spellings of an international domain (RFC 5890) make no difference. Empty once the
 	// user was erased.
 	Email string `protobuf:"bytes,2,opt,name=email,proto3" json:"email,omitempty"`
-	// The name to show: up to 100 characters, none of them a control character and not all of them spaces. Empty once the
-	// user was erased.
+	// The name to show: up to 100 characters, none of them a control character and not all of them ASCII spaces. Other spaces, and
+	// format characters such as those of zero width and of direction, are taken. Empty once the user was erased.
 	DisplayName string `protobuf:"bytes,3,opt,name=display_name,json=displayName,proto3" json:"display_name,omitempty"`
 	// The given name: up to 100 characters, none of them a control character. Empty when not told.
 	FirstName string `protobuf:"bytes,4,opt,name=first_name,json=firstName,proto3" json:"first_name,omitempty"`

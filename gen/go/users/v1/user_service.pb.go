@@ -35,7 +35,9 @@ type CreateUserRequest struct {
 	// The email. Required, up to 254 characters; international local parts (RFC 6531) and domains (RFC 5890) are taken. Unique
 	// among users, as User.email says.
 	Email string `protobuf:"bytes,2,opt,name=email,proto3" json:"email,omitempty"`
-	// The name to show. Required, up to 100 characters, none of them a control character and not all of them spaces.
+	// The name to show. Required, up to 100 characters, none of them a control character and not all of them ASCII spaces. Other
+	// spaces, and format characters such as those of zero width and of direction, are taken, as some scripts need them: whoever
+	// shows a name sees to it that it cannot mislead.
 	DisplayName string `protobuf:"bytes,3,opt,name=display_name,json=displayName,proto3" json:"display_name,omitempty"`
 	// The given name. Up to 100 characters, none of them a control character.
 	FirstName string `protobuf:"bytes,4,opt,name=first_name,json=firstName,proto3" json:"first_name,omitempty"`
@@ -1379,8 +1381,8 @@ func (x *CreateUsersRequest) GetUser() *CreateUserRequest {
 // CreateUsersResponse says what became of the rows.
 type CreateUsersResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// How many users there are now that the rows describe: made by this call, or by an earlier one with the same
-	// request id.
+	// How many rows have their user: made by this call, or by an earlier one with the same request id. It counts rows, not users:
+	// a row that comes twice with one request id counts twice.
 	CreatedCount int32 `protobuf:"varint,1,opt,name=created_count,json=createdCount,proto3" json:"created_count,omitempty"`
 	// How many rows were not stored.
 	FailedCount int32 `protobuf:"varint,2,opt,name=failed_count,json=failedCount,proto3" json:"failed_count,omitempty"`

@@ -90,8 +90,9 @@ type UserServiceClient interface {
 	// Errors: INVALID_ARGUMENT FILTER_INVALID; RESOURCE_EXHAUSTED TOO_MANY_SNAPSHOTS.
 	StreamUsers(ctx context.Context, in *StreamUsersRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[StreamUsersResponse], error)
 	// Imports users. Each message is one user; the answer counts those that were made and says of each other one why it
-	// was not. A bad row fails alone. Rows are stored while the stream runs: after a broken stream, send the same rows
-	// with the same request ids again, and those that are there already count as made.
+	// was not. A row that breaks a rule fails alone; one that cannot be decoded ends the import. Of the rows that fail the first
+	// 1,000 are told of, as far as they fit into 3 MiB; those after them are only counted. Rows are stored while the stream runs:
+	// after a broken stream, send the same rows with the same request ids again, and those that are there already count as made.
 	CreateUsers(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[CreateUsersRequest, CreateUsersResponse], error)
 	// Streams changes of users as they happen: each change of a user who matches the filter before or after it, in the order in
 	// which they were committed, without gap or duplicate. An erasure is told to every watch, because what would say whether the
@@ -101,7 +102,9 @@ type UserServiceClient interface {
 	// RESOURCE_EXHAUSTED policy.v1 CONSUMER_TOO_SLOW; UNAVAILABLE policy.v1 DRAINING.
 	WatchUsers(ctx context.Context, in *WatchUsersRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchUsersResponse], error)
 	// Streams all that this service keeps of a user (GDPR articles 15 and 20): the profile, then each event of the user that is
-	// still retained, oldest first.
+	// still retained, oldest first. It leaves out what is kept of requests so that they can be repeated (who asked, the request id, a
+	// digest), and an event that was committed so recently that it has no number in the log yet. The profile and the events are
+	// read one after the other, not from one snapshot: a change meanwhile may be in the events and not in the profile.
 	//
 	// Errors: NOT_FOUND USER_NOT_FOUND.
 	ExportUserData(ctx context.Context, in *ExportUserDataRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ExportUserDataResponse], error)
@@ -340,8 +343,9 @@ type UserServiceServer interface {
 	// Errors: INVALID_ARGUMENT FILTER_INVALID; RESOURCE_EXHAUSTED TOO_MANY_SNAPSHOTS.
 	StreamUsers(*StreamUsersRequest, grpc.ServerStreamingServer[StreamUsersResponse]) error
 	// Imports users. Each message is one user; the answer counts those that were made and says of each other one why it
-	// was not. A bad row fails alone. Rows are stored while the stream runs: after a broken stream, send the same rows
-	// with the same request ids again, and those that are there already count as made.
+	// was not. A row that breaks a rule fails alone; one that cannot be decoded ends the import. Of the rows that fail the first
+	// 1,000 are told of, as far as they fit into 3 MiB; those after them are only counted. Rows are stored while the stream runs:
+	// after a broken stream, send the same rows with the same request ids again, and those that are there already count as made.
 	CreateUsers(grpc.ClientStreamingServer[CreateUsersRequest, CreateUsersResponse]) error
 	// Streams changes of users as they happen: each change of a user who matches the filter before or after it, in the order in
 	// which they were committed, without gap or duplicate. An erasure is told to every watch, because what would say whether the
@@ -351,7 +355,9 @@ type UserServiceServer interface {
 	// RESOURCE_EXHAUSTED policy.v1 CONSUMER_TOO_SLOW; UNAVAILABLE policy.v1 DRAINING.
 	WatchUsers(*WatchUsersRequest, grpc.ServerStreamingServer[WatchUsersResponse]) error
 	// Streams all that this service keeps of a user (GDPR articles 15 and 20): the profile, then each event of the user that is
-	// still retained, oldest first.
+	// still retained, oldest first. It leaves out what is kept of requests so that they can be repeated (who asked, the request id, a
+	// digest), and an event that was committed so recently that it has no number in the log yet. The profile and the events are
+	// read one after the other, not from one snapshot: a change meanwhile may be in the events and not in the profile.
 	//
 	// Errors: NOT_FOUND USER_NOT_FOUND.
 	ExportUserData(*ExportUserDataRequest, grpc.ServerStreamingServer[ExportUserDataResponse]) error

@@ -118,6 +118,30 @@ func TestEveryBadInputHasItsCodeReasonAndViolation(t *testing.T) {
 	}
 }
 
+// Some scripts need format characters, and the contract refuses control characters and ASCII spaces alone.
+func TestADisplayNameOfUnusualCharactersIsTakenOnPurpose(t *testing.T) {
+	t.Parallel()
+	c := admin(start(t))
+	for n, row := range []struct{ name, text string }{
+		{"a zero-width non-joiner, as Persian has it", "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645"},
+		{"a zero-width joiner, as Sinhala has it", "\u0dc1\u0dca\u200d\u0dbb\u0dd3"},
+		{"a zero-width space", "A\u200bda"},
+		{"nothing but a zero-width space", "\u200b"},
+		{"a mark of direction", "\u200fAda"},
+		{"a text turned around", "\u202eadA\u202c"},
+		{"nothing but a no-break space", "\u00a0"},
+		{"nothing but an ideographic space", "\u3000"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			req := request(n)
+			req.DisplayName = row.text
+			if got := create(t, c, req).GetDisplayName(); got != row.text {
+				t.Errorf("%+q is shown as %+q", row.text, got)
+			}
+		})
+	}
+}
+
 func TestADotlessIIsAnotherLetterThanI(t *testing.T) {
 	t.Parallel()
 	c := admin(start(t))

@@ -105,6 +105,16 @@ func TestAnImportOfNothingMakesNothing(t *testing.T) {
 	}
 }
 
+func TestAnImportCountsRowsAndNotUsers(t *testing.T) {
+	t.Parallel()
+	c := admin(start(t))
+	resp := importAll(t, c, append(requests(0, 2), request(1)))
+	wantFailures(t, resp)
+	if resp.GetCreatedCount() != 3 || total(t, c) != 2 {
+		t.Errorf("%d rows have their user, %d users are there, want 3 and 2", resp.GetCreatedCount(), total(t, c))
+	}
+}
+
 func TestABadRowFailsAlone(t *testing.T) {
 	t.Parallel()
 	c := admin(start(t))

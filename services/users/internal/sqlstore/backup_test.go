@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -285,6 +286,9 @@ func TestVerifyFindsWhatIsWrongAndNamesTheUser(t *testing.T) {
 		"a digest on a tombstone": {erased, func(e sqldb.Engine) string {
 			return `UPDATE users SET request_digest = ` + e.Pick(`x'00'`, `'\x00'`) + ` WHERE user_id = '` + erased + `'`
 		}},
+		"a digest of a change of a tombstone": {erased, func(e sqldb.Engine) string {
+			return `UPDATE requests SET digest = ` + e.Pick(`x'00'`, `'\x00'`) + ` WHERE user_id = '` + erased + `'`
+		}},
 		"a name in an event of the erased": {erased, func(e sqldb.Engine) string {
 			text := `(SELECT payload FROM event_log WHERE subject = ` + about(e, string(person(21).User.ID)) + `)`
 			return `UPDATE event_log SET payload = ` + text + ` WHERE subject = ` + about(e, erased) + ` AND type = 'USER_CREATED'`
@@ -335,5 +339,48 @@ func TestVerifyFindsWhatIsWrongAndNamesTheUser(t *testing.T) {
 				stop()
 			}
 		})
+	}
+}
+
+func TestVerifyFindsADigestOfTheErasedWhoseEventsAreTrimmed(t *testing.T) {
+	t.Parallel()
+	erased := string(person(2).User.ID)
+	for engine, options := range engines {
+		for _, spoil := range []string{
+			`UPDATE users SET request_digest = % WHERE user_id = '` + erased + `'`,
+			`UPDATE requests SET digest = % WHERE user_id = '` + erased + `'`,
+		} {
+			opts := options(t)
+			s, stop := running(t, opts)
+			fill(t, s, 0, 3)
+			s.changed(t, 2, users.EventErased, func(u users.User) users.User {
+				u.DeletedAt, u.ErasedAt = u.CreatedAt, u.CreatedAt
+				return tombstone(u)
+			})
+			sub, err := s.log.Subscribe(t.Context(), eventlog.Watch{Scope: "test"}) // all events have a number now
+			if err != nil {
+				t.Fatal(err)
+			}
+			sub.Close()
+			if _, err := s.log.Trim(t.Context(), math.MaxInt64); err != nil {
+				t.Fatal(err)
+			}
+			if found, err := Verify(t.Context(), deps(opts), "", complain(t)); err != nil || found.Events != 0 {
+				t.Errorf("%s: before: %+v, %v", engine, found, err)
+			}
+			err = s.db.Write(t.Context(), func(tx *sqldb.Tx) error {
+				_, err := tx.ExecContext(t.Context(), strings.ReplaceAll(spoil, "%", s.db.Engine().Pick(`x'00'`, `'\x00'`)))
+				return err
+			})
+			if err != nil {
+				t.Fatalf("%s: %v", engine, err)
+			}
+			var problems []string
+			_, err = Verify(t.Context(), deps(opts), "", func(p string) { problems = append(problems, p) })
+			if !errors.Is(err, ErrCorrupt) || len(problems) != 1 || !strings.Contains(problems[0], erased) {
+				t.Errorf("%s: after %s: %v: %q", engine, spoil, err, problems)
+			}
+			stop()
+		}
 	}
 }
