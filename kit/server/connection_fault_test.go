@@ -208,7 +208,7 @@ func TestAnAddressHasItsShareOfConnections(t *testing.T) {
 }
 
 // noise is what a call may take whatever the one before took: the machine has other things to do.
-const noise = 2 * time.Millisecond
+const noise = 5 * time.Millisecond
 
 // steady returns what measures the 99th percentile of calls over one connection: of five rounds the best, because a machine
 // that does other things too makes some of them worse, and those who hold calls up make all of them worse.
