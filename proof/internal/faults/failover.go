@@ -159,7 +159,7 @@ func (b *bench) killStandby(ctx context.Context) (all Audit, note string, err er
 		if err := sleep(ctx, 100*time.Millisecond); err != nil {
 			return err
 		}
-		before = r.w.Acknowledged(always())
+		before = r.w.Acknowledged(time.Time{}, always())
 		return sleep(ctx, b.alone)
 	}); err != nil {
 		return all, "", err
@@ -172,7 +172,7 @@ func (b *bench) killStandby(ctx context.Context) (all Audit, note string, err er
 		r.insist(ctx, otherWay)
 		b.service.Alone(false)
 	}
-	after = r.w.Acknowledged(always())
+	after = r.w.Acknowledged(time.Time{}, always())
 	if err := r.primary.Kill(); err != nil {
 		return all, "", err
 	}

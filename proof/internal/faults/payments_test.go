@@ -56,7 +56,7 @@ func TestTheBookOnPaymentsSeesWhatIsNotAsItWas(t *testing.T) {
 			t.Parallel()
 			charges := []*charge{
 				{order: refunded, id: "r", customer: "ann", amount: 400, seen: at, settled: true, steps: []step{{done: at}, {}}},
-				{kind: declined, order: failed, id: "f", customer: "ann", amount: 400, seen: at, settled: true},
+				{kind: declined, order: failed, id: "f", customer: "ann", amount: 400, asked: at.Add(-time.Second), seen: at, settled: true},
 				{kind: remote, order: open, customer: "ann", amount: 400},
 			}
 			p := &payments{charges: charges, orders: map[string]*charge{refunded: charges[0], failed: charges[1], open: charges[2]}}
@@ -72,11 +72,14 @@ func TestTheBookOnPaymentsSeesWhatIsNotAsItWas(t *testing.T) {
 			if wrong := strings.Join(a.Wrong, "; "); (wrong == "") != (test.wrong == "") || !strings.Contains(wrong, test.wrong) {
 				t.Errorf("wrong: %q, want %q", wrong, test.wrong)
 			}
-			if n := p.Acknowledged(at); n != 3 {
+			if n := p.Acknowledged(time.Time{}, at); n != 3 {
 				t.Errorf("%d acknowledged", n)
 			}
+			if n := p.Acknowledged(at.Add(-time.Minute), at); n != 1 {
+				t.Errorf("%d acknowledged of what was asked for in the last minute", n)
+			}
 			// What was acknowledged later need not be there yet.
-			if a := p.compare(found{}, at.Add(-time.Second)); a.Acknowledged != 0 || a.Lost != 0 || p.Acknowledged(at.Add(-time.Second)) != 0 {
+			if a := p.compare(found{}, at.Add(-time.Second)); a.Acknowledged != 0 || a.Lost != 0 || p.Acknowledged(time.Time{}, at.Add(-time.Second)) != 0 {
 				t.Errorf("a second before: %+v", a)
 			}
 		})

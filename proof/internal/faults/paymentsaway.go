@@ -185,14 +185,14 @@ func (o *outages) endure(ctx context.Context, client paymentsv1.PaymentServiceCl
 			o.want(ctx, client, unlucky, so+": one who is known, and of whose lock nobody can tell", "")
 		case away+step > staleness:
 			if before == 0 {
-				before = o.w.Acknowledged(always())
+				before = o.w.Acknowledged(time.Time{}, always())
 			}
 			o.want(ctx, client, known, so+": a customer who was known", noAuth)
 		}
 		o.want(ctx, client, o.w.newID(), so+": a customer who is not known", noAuth)
 		o.wantReplay(ctx, client, o.w.answered(), so)
 	}
-	if before > 0 && o.w.Acknowledged(always()) == before {
+	if before > 0 && o.w.Acknowledged(time.Time{}, always()) == before {
 		o.all.wrong("%s: nothing was captured, given back or moved while nobody could be charged", when)
 	}
 	return ctx.Err()

@@ -43,6 +43,7 @@ type charge struct {
 	amount               int64
 	id                   string              // of the payment, once it is known
 	first                *paymentsv1.Payment // what was answered first
+	asked                time.Time           // when it was asked for first
 	seen                 time.Time           // when it was first known to be there; zero means never
 	settled              bool                // whether it was answered with OK
 	refused              bool                // whether it is not to be there: the customer is locked
@@ -53,8 +54,9 @@ type charge struct {
 
 // step is a change of a payment: its number in steps, from one.
 type step struct {
-	key  string
-	done time.Time // when it was answered with OK; zero means never
+	key   string
+	asked time.Time // when it was asked for first
+	done  time.Time // when it was answered with OK; zero means never
 }
 
 // attempt is one time that a charge was sent. Times are since the begin of the book.
@@ -175,7 +177,8 @@ func (p *payments) askOf(k kind, customer string) *charge {
 		customer = p.customers[p.random.IntN(len(p.customers))]
 	}
 	c := &charge{
-		kind: k, order: fmt.Sprintf("order-%d", len(p.charges)), key: p.newID(), amount: 100 + p.random.Int64N(100_000), customer: customer,
+		asked: time.Now(),
+		kind:  k, order: fmt.Sprintf("order-%d", len(p.charges)), key: p.newID(), amount: 100 + p.random.Int64N(100_000), customer: customer,
 	}
 	p.charges = append(p.charges, c)
 	p.orders[c.order] = c
@@ -256,7 +259,7 @@ func (p *payments) pick() *charge {
 		c := p.charges[p.random.IntN(len(p.charges))]
 		if _, more := c.after(len(c.steps) + 1); more && c.settled && !c.busy {
 			c.busy = true
-			c.steps = append(c.steps, step{key: p.newID()})
+			c.steps = append(c.steps, step{key: p.newID(), asked: time.Now()})
 			return c
 		}
 	}
@@ -315,18 +318,22 @@ func part(amount int64, rest bool) int64 {
 }
 
 // Acknowledged implements Workload.
-func (p *payments) Acknowledged(by time.Time) int {
+func (p *payments) Acknowledged(since, by time.Time) int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	count := 0
 	for _, c := range p.charges {
-		if !c.seen.IsZero() && !c.seen.After(by) {
+		if within(c.asked, c.seen, since, by) {
 			count++
 		}
-		count += c.done(by)
+		for _, s := range c.steps {
+			if within(s.asked, s.done, since, by) {
+				count++
+			}
+		}
 	}
 	for _, t := range p.transfers {
-		if t.acknowledged(by) {
+		if t.acknowledged(by) && within(t.asked, t.done, since, by) {
 			count++
 		}
 	}

@@ -17,6 +17,7 @@ type transfer struct {
 	number    int64
 	refused   bool // whether the account had too little
 	settled   bool
+	asked     time.Time // when it was asked for first
 	done      time.Time
 }
 
@@ -38,7 +39,7 @@ func (p *payments) moveOnce(ctx context.Context, ledger paymentsv1.LedgerService
 	what := p.random.IntN(20)
 	from := p.random.IntN(bankAccounts)
 	to := (from + 1 + p.random.IntN(bankAccounts-1)) % bankAccounts
-	fresh := &transfer{key: p.newID(), from: from, to: to, amount: 1 + p.random.Int64N(mostMoved), call: p.since()}
+	fresh := &transfer{key: p.newID(), from: from, to: to, amount: 1 + p.random.Int64N(mostMoved), call: p.since(), asked: time.Now()}
 	t := fresh
 	if what < 2 && len(p.transfers) > 0 { // one in ten is one that there was
 		// Not one that is under way: of two that are sent at once one may be refused and the other not.

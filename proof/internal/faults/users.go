@@ -62,6 +62,7 @@ type users struct {
 type row struct {
 	email, request string
 	id             string    // once it is known
+	asked          time.Time // when it was asked for first
 	seen           time.Time // when it was first known to be there; zero means never
 	settled        bool      // whether the request was answered with OK
 	busy           bool      // whether somebody changes it
@@ -71,6 +72,7 @@ type row struct {
 // change is a new display name that was asked for: its number in changes, from one.
 type change struct {
 	request string
+	asked   time.Time // when it was asked for first
 	done    time.Time // when it was answered with OK; zero means never
 }
 
@@ -135,7 +137,7 @@ func (u *users) ask(count int) []*row {
 	defer u.mu.Unlock()
 	rows := make([]*row, count)
 	for i := range rows {
-		r := &row{email: fmt.Sprintf("user-%d@example.com", len(u.order)), request: u.newID()}
+		r := &row{email: fmt.Sprintf("user-%d@example.com", len(u.order)), request: u.newID(), asked: time.Now()}
 		u.rows[r.email], rows[i] = r, r
 		u.order = append(u.order, r)
 	}
@@ -237,7 +239,7 @@ func (u *users) pick() *row {
 		r := u.order[u.random.IntN(len(u.order))]
 		if r.id != "" && !r.busy {
 			r.busy = true
-			r.changes = append(r.changes, change{request: u.newID()})
+			r.changes = append(r.changes, change{request: u.newID(), asked: time.Now()})
 			return r
 		}
 	}
@@ -372,17 +374,26 @@ func (u *users) AnswersAlone(on bool) {
 }
 
 // Acknowledged implements Workload.
-func (u *users) Acknowledged(by time.Time) int {
+func (u *users) Acknowledged(since, by time.Time) int {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	count := 0
 	for _, r := range u.order {
-		if !r.seen.IsZero() && !r.seen.After(by) {
+		if within(r.asked, r.seen, since, by) {
 			count++
 		}
-		count += len(r.changes) - countAfter(r.changes, by)
+		for _, c := range r.changes {
+			if within(c.asked, c.done, since, by) {
+				count++
+			}
+		}
 	}
 	return count
+}
+
+// within says whether something was asked for after since, and done by then; never done is the zero time.
+func within(asked, done, since, by time.Time) bool {
+	return !done.IsZero() && !done.After(by) && (since.IsZero() || asked.After(since))
 }
 
 // countAfter returns how many changes were not acknowledged by then.

@@ -43,7 +43,7 @@ func TestTheBookOnUsersSeesWhatIsNotAsItWas(t *testing.T) {
 			t.Parallel()
 			rows := []*row{
 				{email: ada, id: "a", seen: at, settled: true, changes: []change{{done: at}, {}}},
-				{email: bob, id: "b", seen: at, settled: true},
+				{email: bob, id: "b", asked: at.Add(-time.Second), seen: at, settled: true},
 				{email: eve},
 			}
 			u := &users{order: rows, rows: map[string]*row{ada: rows[0], bob: rows[1], eve: rows[2]}}
@@ -54,11 +54,14 @@ func TestTheBookOnUsersSeesWhatIsNotAsItWas(t *testing.T) {
 			if wrong := strings.Join(a.Wrong, "; "); (wrong == "") != (test.wrong == "") || !strings.Contains(wrong, test.wrong) {
 				t.Errorf("wrong: %q, want %q", wrong, test.wrong)
 			}
-			if n := u.Acknowledged(at); n != 3 {
+			if n := u.Acknowledged(time.Time{}, at); n != 3 {
 				t.Errorf("%d acknowledged", n)
 			}
+			if n := u.Acknowledged(at.Add(-time.Minute), at); n != 1 {
+				t.Errorf("%d acknowledged of what was asked for in the last minute", n)
+			}
 			// What was acknowledged later need not be there yet.
-			if a := u.compare(map[string][]*usersv1.User{}, at.Add(-time.Second)); a.Acknowledged != 0 || a.Lost != 0 || u.Acknowledged(at.Add(-time.Second)) != 0 {
+			if a := u.compare(map[string][]*usersv1.User{}, at.Add(-time.Second)); a.Acknowledged != 0 || a.Lost != 0 || u.Acknowledged(time.Time{}, at.Add(-time.Second)) != 0 {
 				t.Errorf("a second before: %+v", a)
 			}
 		})

@@ -71,8 +71,9 @@ type Workload interface {
 	// Ordered holds all that was answered against one order: whether a service that did one thing after another could have answered so.
 	// It is for a store that has gone on all the time.
 	Ordered() Audit
-	// Acknowledged returns how much was acknowledged by then.
-	Acknowledged(by time.Time) int
+	// Acknowledged returns how much of what was asked for first after since was acknowledged by then. The zero time is before
+	// everything.
+	Acknowledged(since, by time.Time) int
 	// AnswersAlone says that from now on, or no more, an acknowledgement is the answer to a call that writes, the first
 	// one or that of its key, and nothing else: neither what others are told nor what is read. It is for a store that
 	// shows what it may yet lose.
