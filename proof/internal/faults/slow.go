@@ -141,7 +141,7 @@ func (b *bench) slowSyncs(ctx context.Context) (all Audit, note string, err erro
 		if err != nil {
 			return all, "", err
 		}
-		had := w.Acknowledged(always())
+		had := w.Acknowledged(time.Time{}, always())
 		if err := under(ctx, w, p, func(ctx context.Context) error {
 			if err := sleep(ctx, lasts); err != nil {
 				return err
@@ -150,7 +150,7 @@ func (b *bench) slowSyncs(ctx context.Context) (all Audit, note string, err erro
 		}); err != nil {
 			return all, "", errors.Join(err, p.kill())
 		}
-		if w.Acknowledged(always()) == had {
+		if w.Acknowledged(time.Time{}, always()) == had {
 			all.wrong("%s: nothing was acknowledged within %s", when, lasts)
 		}
 		if err := b.after(ctx, s, w, cursor, &all, when); err != nil {

@@ -101,13 +101,13 @@ func (b *bench) reopen(ctx context.Context, s store, w Workload, by time.Time, w
 	p, err := b.start(ctx, s, false)
 	if err != nil {
 		if ctx.Err() == nil {
-			a.Acknowledged = w.Acknowledged(by)
+			a.Acknowledged = w.Acknowledged(time.Time{}, by)
 			a.Lost = a.Acknowledged
 			a.wrong("%s: %v", when, err)
 		}
 		return a
 	}
-	if w.Acknowledged(by) > 0 {
+	if w.Acknowledged(time.Time{}, by) > 0 {
 		a = b.audit(ctx, p, w, by, nil, when)
 	}
 	b.inspect(ctx, p, s, &a, when)
