@@ -165,15 +165,15 @@ func (b *bench) control(ctx context.Context) (all Audit, note string, err error)
 }
 
 // unsynced checks the harness itself: it cuts the power with the last sync before it undone, at moments at which something was
-// acknowledged after that sync and before the next one that was asked for after the one before: no other sync can have made that
-// durable. Each time it must be seen as lost. It returns how much was.
+// acknowledged after that sync and before the next one that was asked for after the one before had begun: no other sync can have made
+// that durable. Each time it must be seen as lost. It returns how much was.
 func (b *bench) unsynced(ctx context.Context, r *recorded, recording *powercut.Recording, w Workload, all *Audit) (lost int, err error) {
-	ends := recording.SyncEnds()
+	syncs := recording.SyncSpans()
 	var windows [][2]int // the end of a sync, and that of the next
-	for i := 1; i < len(ends)-1; i++ {
-		since := recording.Before(ends[i-1] + 1)
-		if w.Acknowledged(since, recording.Before(ends[i])) < w.Acknowledged(since, recording.Before(ends[i+1])) {
-			windows = append(windows, [2]int{ends[i], ends[i+1]})
+	for i := 1; i < len(syncs)-1; i++ {
+		since, end, next := recording.Before(syncs[i-1].Begin), syncs[i].End, syncs[i+1].End
+		if w.Acknowledged(since, recording.Before(end)) < w.Acknowledged(since, recording.Before(next)) {
+			windows = append(windows, [2]int{end, next})
 		}
 	}
 	if len(windows) == 0 {

@@ -271,7 +271,7 @@ func TestTheMomentOfACutIsRightBeforeTheNextEvent(t *testing.T) {
 	if r.Events() != 3 || !r.Before(1).Equal(begin) || !r.Before(2).Equal(begin.Add(500*time.Microsecond)) {
 		t.Errorf("%d events, the second at %v, the third at %v", r.Events(), r.Before(1), r.Before(2))
 	}
-	if r.Syncs() != 1 || fmt.Sprint(r.SyncEnds()) != "[2]" {
-		t.Errorf("%d syncs, which end at %v", r.Syncs(), r.SyncEnds())
+	if r.Syncs() != 1 || fmt.Sprint(r.SyncSpans()) != "[{1 2}]" {
+		t.Errorf("%d syncs, %v", r.Syncs(), r.SyncSpans())
 	}
 }

@@ -76,15 +76,24 @@ func (r *Recording) Written() int64 { return r.writes }
 // Syncs returns how many calls of fsync and fdatasync made something durable.
 func (r *Recording) Syncs() int { return r.syncs }
 
-// SyncEnds returns the numbers of the events that are the end of such a call, in order.
-func (r *Recording) SyncEnds() []int {
-	var ends []int
+// SyncSpan is a call of fsync or fdatasync that made something durable: the numbers of the events of its begin and its end. What was
+// written before it began is what it covers.
+type SyncSpan struct{ Begin, End int }
+
+// SyncSpans returns them in the order of their ends.
+func (r *Recording) SyncSpans() []SyncSpan {
+	var spans []SyncSpan
+	began := make(map[*operation]int)
 	for n, e := range r.events {
-		if e.ended && e.op.kind == sync && !e.op.injected && !e.op.failed {
-			ends = append(ends, n)
+		switch {
+		case e.op.kind != sync || e.op.injected || e.op.failed:
+		case e.ended:
+			spans = append(spans, SyncSpan{began[e.op], n})
+		default:
+			began[e.op] = n
 		}
 	}
-	return ends
+	return spans
 }
 
 // Before returns the time of the moment after n events: right before the next one. Whatever the program told others by then, it
