@@ -16,13 +16,12 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/encoding/prototext"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/reflect/protodesc"
 	"google.golang.org/protobuf/reflect/protoreflect"
-	"google.golang.org/protobuf/types/descriptorpb"
 	"google.golang.org/protobuf/types/dynamicpb"
 
 	"github.com/concordat-dev/concordat/tools/review/rules"
 	"github.com/concordat-dev/concordat/tools/review/schema"
+	"github.com/concordat-dev/concordat/tools/review/schema/schematest"
 )
 
 // An exchange is a message that one side writes, in the text format, and what the other reads of it.
@@ -69,46 +68,8 @@ type compiled struct {
 func compile(t *testing.T, files map[string]string) *compiled {
 	t.Helper()
 	root := filepath.Join("..", "..")
-	compiler := protocompile.Compiler{
-		SourceInfoMode: protocompile.SourceInfoStandard,
-		Resolver: protocompile.WithStandardImports(protocompile.CompositeResolver{
-			&protocompile.SourceResolver{Accessor: protocompile.SourceAccessorFromMap(files)},
-			&protocompile.SourceResolver{ImportPaths: []string{filepath.Join(root, "third_party"), filepath.Join(root, "proto")}},
-		}),
-	}
-	c := &compiled{paths: slices.Sorted(maps.Keys(files)), files: map[string]protoreflect.FileDescriptor{}}
-	linked, err := compiler.Compile(t.Context(), c.paths...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var set descriptorpb.FileDescriptorSet
-	var add func(protoreflect.FileDescriptor)
-	add = func(fd protoreflect.FileDescriptor) {
-		if c.files[fd.Path()] != nil {
-			return
-		}
-		c.files[fd.Path()] = fd
-		for n := range fd.Imports().Len() {
-			add(fd.Imports().Get(n).FileDescriptor)
-		}
-		described := protodesc.ToFileDescriptorProto(fd)
-		if files[fd.Path()] == "" {
-			// As buf marks what is only imported: field 8042 with field 1 set.
-			described.ProtoReflect().SetUnknown(append(described.ProtoReflect().GetUnknown(), 0xd2, 0xf6, 0x03, 0x02, 0x08, 0x01))
-		}
-		set.File = append(set.File, described)
-	}
-	for _, fd := range linked {
-		add(fd)
-	}
-	data, err := proto.Marshal(&set)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if c.image, err = schema.Parse(data); err != nil {
-		t.Fatal(err)
-	}
-	return c
+	c := schematest.Compile(t, files, &protocompile.SourceResolver{ImportPaths: []string{filepath.Join(root, "third_party"), filepath.Join(root, "proto")}})
+	return &compiled{image: c.Image(t), paths: slices.Sorted(maps.Keys(files)), files: c.Files}
 }
 
 // message makes a message of the first file, by its name.

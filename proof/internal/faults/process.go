@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -20,6 +19,7 @@ import (
 
 	"github.com/concordat-dev/concordat/kit/clock"
 	"github.com/concordat-dev/concordat/kit/pki"
+	"github.com/concordat-dev/concordat/proof/internal/machine"
 )
 
 const (
@@ -136,12 +136,8 @@ func (e *endedError) Unwrap() error { return e.err }
 // start starts the service and returns once it is ready. A prefix is the program to run it with: below one that forks, or instead
 // of one that becomes it. It returns an *endedError when the service ended first.
 func (l *lab) start(ctx context.Context, s store, below bool, prefix ...string) (*process, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	address, err := machine.FreeAddress()
 	if err != nil {
-		return nil, err
-	}
-	address := listener.Addr().String()
-	if err := listener.Close(); err != nil {
 		return nil, err
 	}
 	args := append(append([]string{}, prefix...), l.binary, "--listen", address, "--admin", "127.0.0.1:0", "--data", s.data, "--pki", l.pki)

@@ -396,16 +396,6 @@ func within(asked, done, since, by time.Time) bool {
 	return !done.IsZero() && !done.After(by) && (since.IsZero() || asked.After(since))
 }
 
-// countAfter returns how many changes were not acknowledged by then.
-func countAfter(changes []change, by time.Time) (n int) {
-	for _, c := range changes {
-		if c.done.IsZero() || c.done.After(by) {
-			n++
-		}
-	}
-	return n
-}
-
 // all reads a snapshot of all users.
 func all(ctx context.Context, client usersv1.UserServiceClient) (map[string][]*usersv1.User, error) {
 	stream, err := client.StreamUsers(ctx, &usersv1.StreamUsersRequest{})

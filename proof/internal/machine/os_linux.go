@@ -177,8 +177,8 @@ func ResidentWithChildren(pid int) uint64 {
 	return total
 }
 
-// DieTogether makes the system kill the process when this one dies, however it dies. The thread that starts it must not end.
-func DieTogether(cmd *exec.Cmd) {
+// dieTogether makes the system kill the process when this one dies, however it dies. The thread that starts it must not end.
+func dieTogether(cmd *exec.Cmd) {
 	if cmd.SysProcAttr == nil {
 		cmd.SysProcAttr = &syscall.SysProcAttr{}
 	}

@@ -31,5 +31,5 @@ func Resident(int) (uint64, error) { return 0, errLinux }
 // ResidentWithChildren returns nothing.
 func ResidentWithChildren(int) uint64 { return 0 }
 
-// DieTogether does nothing: a process that is killed leaves those behind that it has started.
-func DieTogether(*exec.Cmd) {}
+// dieTogether does nothing: a process that is killed leaves those behind that it has started.
+func dieTogether(*exec.Cmd) {}

@@ -14,7 +14,6 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -44,8 +43,7 @@ type Server struct {
 	owner    *syscall.Credential // who runs it; nil means who runs the harness
 	count    int
 
-	process *exec.Cmd
-	ended   chan struct{} // closed when the process has ended
+	process *machine.Child
 	output  *bytes.Buffer // of the process; read it once that has ended
 }
 
@@ -173,7 +171,7 @@ func (s *Server) Flags() []string {
 }
 
 // PID returns the id of the server's first process, the parent of the others.
-func (s *Server) PID() int { return s.process.Process.Pid }
+func (s *Server) PID() int { return s.process.PID() }
 
 // tool runs a program to its end.
 func (s *Server) tool(ctx context.Context, name string, args ...string) error {
@@ -226,29 +224,18 @@ func (s *Server) run(ctx context.Context) error {
 	process := s.Command(context.WithoutCancel(ctx), "postgres", args...)
 	process.Stdout, process.Stderr = output, output
 	process.WaitDelay = time.Second // its children keep the pipe of the output, and nobody waits for them
-	machine.DieTogether(process)
-	started, ended := make(chan error, 1), make(chan struct{})
-	go func() {
-		runtime.LockOSThread() // the system ends the server with the thread that started it
-		defer runtime.UnlockOSThread()
-		err := process.Start()
-		started <- err
-		if err == nil {
-			_ = process.Wait() // how it ended is for its output to say
-			close(ended)
-		}
-	}()
-	if err := <-started; err != nil {
+	child, err := machine.Start(process, nil)
+	if err != nil {
 		return fmt.Errorf("postgres: %w", err)
 	}
-	s.process, s.ended, s.output = process, ended, output
+	s.process, s.output = child, output
 	for {
 		ready := s.Command(ctx, "pg_isready", "--quiet", "--host=127.0.0.1", "--port="+strconv.Itoa(s.port), "--timeout=1")
 		if ready.Run() == nil {
 			return nil
 		}
 		select {
-		case <-ended:
+		case <-child.Ended:
 			return fmt.Errorf("postgres ended: %s", output)
 		case <-ctx.Done():
 			return fmt.Errorf("postgres does not get ready: %w", ctx.Err())
@@ -268,15 +255,7 @@ func (s *Server) signal(sig syscall.Signal) error {
 	if s.process == nil {
 		return nil
 	}
-	if err := s.process.Process.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
-		return err
-	}
-	select {
-	case <-s.ended:
-		return nil
-	case <-time.After(patience):
-		return fmt.Errorf("postgres does not end by %s", sig)
-	}
+	return s.process.End(sig, patience)
 }
 
 // Close ends the server at once, what it has is needed no more, and removes its files.

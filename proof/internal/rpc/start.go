@@ -97,7 +97,7 @@ func (r *run) start(ctx context.Context) ([]figure.Figure, error) {
 func (r *run) birth(ctx context.Context, binary string, request *load.Request, rest time.Duration, trace *bytes.Buffer) (b birth, err error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	address, err := freeAddress()
+	address, err := machine.FreeAddress()
 	if err != nil {
 		return b, err
 	}
@@ -147,15 +147,6 @@ func (r *run) birth(ctx context.Context, binary string, request *load.Request, r
 	resident, err := machine.Resident(cmd.Process.Pid)
 	b.resident = float64(resident)
 	return b, err
-}
-
-// freeAddress returns an address of this machine that nobody listens on.
-func freeAddress() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	return l.Addr().String(), l.Close()
 }
 
 // connect connects as soon as somebody listens. That is not announced, so it is tried again and again.

@@ -7,11 +7,9 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -106,25 +104,23 @@ type Process struct {
 	Address, Admin string
 
 	program *Program
-	cmd     *exec.Cmd
+	child   *machine.Child
 	log     string // the file of its output
-	ended   chan struct{}
-	err     error // of Wait; read it once ended is closed
 	killed  bool
 }
 
 // Start runs the program and returns once it is healthy. Its log goes to a file, and it dies with this process, however that ends.
 func (p *Program) Start(ctx context.Context, name string, data Data, args ...string) (*Process, error) {
-	s := &Process{Name: name, program: p, log: filepath.Join(p.dir, name+".log"), ended: make(chan struct{})}
+	s := &Process{Name: name, program: p, log: filepath.Join(p.dir, name+".log")}
 	var err error
 	for _, address := range []*string{&s.Address, &s.Admin} {
-		if *address, err = freeAddress(); err != nil {
+		if *address, err = machine.FreeAddress(); err != nil {
 			return nil, err
 		}
 	}
-	s.cmd = exec.Command(p.Path, append([]string{"--listen", s.Address, "--admin", s.Admin, "--data", data.Dir, "--pki", p.PKI}, args...)...)
-	s.cmd.Env = p.Environment(data)
-	if err := s.launch(); err != nil {
+	cmd := exec.Command(p.Path, append([]string{"--listen", s.Address, "--admin", s.Admin, "--data", data.Dir, "--pki", p.PKI}, args...)...)
+	cmd.Env = p.Environment(data)
+	if err := s.launch(cmd); err != nil {
 		return nil, fmt.Errorf("start %s: %w", p.Name, err)
 	}
 	if err := s.healthy(ctx); err != nil {
@@ -133,35 +129,15 @@ func (p *Program) Start(ctx context.Context, name string, data Data, args ...str
 	return s, nil
 }
 
-// freeAddress returns an address of this machine that nobody listens on.
-func freeAddress() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	return l.Addr().String(), l.Close()
-}
-
-func (s *Process) launch() error {
+func (s *Process) launch(cmd *exec.Cmd) error {
 	out, err := os.OpenFile(s.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}
 	defer out.Close()
-	s.cmd.Stdout, s.cmd.Stderr = out, out
-	machine.DieTogether(s.cmd)
-	started := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread() // the system ends the program with the thread that started it
-		defer runtime.UnlockOSThread()
-		err := s.cmd.Start()
-		started <- err
-		if err == nil {
-			s.err = s.cmd.Wait()
-			close(s.ended)
-		}
-	}()
-	return <-started
+	cmd.Stdout, cmd.Stderr = out, out
+	s.child, err = machine.Start(cmd, nil)
+	return err
 }
 
 // healthy waits until the service answers that it is well. That it listens is not announced, so it is tried again and again.
@@ -184,7 +160,7 @@ func (s *Process) healthy(ctx context.Context) error {
 		}
 		select {
 		case <-time.After(time.Millisecond):
-		case <-s.ended:
+		case <-s.child.Ended:
 			return errors.New("it ended")
 		case <-ctx.Done():
 			return ctx.Err()
@@ -193,18 +169,18 @@ func (s *Process) healthy(ctx context.Context) error {
 }
 
 // PID returns the id of the process.
-func (s *Process) PID() int { return s.cmd.Process.Pid }
+func (s *Process) PID() int { return s.child.PID() }
 
 // Stop ends the service as an operator does.
 func (s *Process) Stop() error {
 	if s.killed {
 		return nil
 	}
-	if err := s.signal(syscall.SIGTERM); err != nil {
+	if err := s.child.End(syscall.SIGTERM, patience); err != nil {
 		return fmt.Errorf("stop %s: %w", s.program.Name, err)
 	}
-	if s.err != nil {
-		return fmt.Errorf("stop %s: %w\n%s", s.program.Name, s.err, s.said())
+	if err := s.child.Err(); err != nil {
+		return fmt.Errorf("stop %s: %w\n%s", s.program.Name, err, s.said())
 	}
 	return nil
 }
@@ -212,20 +188,7 @@ func (s *Process) Stop() error {
 // Kill ends the service as a crash does.
 func (s *Process) Kill() error {
 	s.killed = true
-	return s.signal(syscall.SIGKILL)
-}
-
-// signal sends a signal and waits for the end.
-func (s *Process) signal(sig syscall.Signal) error {
-	if err := s.cmd.Process.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
-		return err
-	}
-	select {
-	case <-s.ended:
-		return nil
-	case <-time.After(patience):
-		return errors.Join(fmt.Errorf("%s does not end by %s", s.cmd.Path, sig), s.cmd.Process.Kill())
-	}
+	return s.child.End(syscall.SIGKILL, patience)
 }
 
 // said returns the end of what it has printed.

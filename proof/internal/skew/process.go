@@ -12,7 +12,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -97,12 +96,10 @@ func clean(environ []string) []string {
 
 // server is a standalone that runs.
 type server struct {
-	cmd   *exec.Cmd
+	child *machine.Child
 	at    transcript.Place // complete once ready is closed
 	log   string           // the file of what it logs
 	ready chan struct{}
-	ended chan struct{}
-	err   error // of Wait; read it once ended is closed
 }
 
 // errRefused: the server ended before it was ready.
@@ -123,12 +120,9 @@ func start(ctx context.Context, binary, dir string, more ...string) (*server, er
 	for _, l := range []string{"auth-listen", "users-listen", "payments-listen", "gateway-http", "gateway-grpc", "admin"} {
 		args = append(args, "--"+l, "127.0.0.1:0")
 	}
-	s := &server{
-		cmd: exec.Command(binary, append(args, more...)...), log: filepath.Join(dir, "log"),
-		ready: make(chan struct{}), ended: make(chan struct{}),
-	}
+	s := &server{log: filepath.Join(dir, "log"), ready: make(chan struct{})}
 	s.at.PKI = filepath.Join(dir, "state", "pki")
-	if err := s.launch(); err != nil {
+	if err := s.launch(exec.Command(binary, append(args, more...)...)); err != nil {
 		return nil, fmt.Errorf("start %s: %w", binary, err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
@@ -136,42 +130,31 @@ func start(ctx context.Context, binary, dir string, more ...string) (*server, er
 	select {
 	case <-s.ready:
 		return s, nil
-	case <-s.ended:
-		return nil, fmt.Errorf("%w: %w\n%s", errRefused, s.err, s.said())
+	case <-s.child.Ended:
+		return nil, fmt.Errorf("%w: %w\n%s", errRefused, s.child.Err(), s.said())
 	case <-ctx.Done():
-		return nil, errors.Join(fmt.Errorf("start %s: %w\n%s", binary, ctx.Err(), s.said()), s.signal(syscall.SIGKILL))
+		return nil, errors.Join(fmt.Errorf("start %s: %w\n%s", binary, ctx.Err(), s.said()), s.child.End(syscall.SIGKILL, patience))
 	}
 }
 
-// launch starts the process and follows what it prints. It dies with this one, however that ends.
-func (s *server) launch() error {
+// launch starts the process and follows what it prints.
+func (s *server) launch(cmd *exec.Cmd) error {
 	log, err := os.OpenFile(s.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}
 	defer log.Close()
-	s.cmd.Env, s.cmd.Stderr = clean(os.Environ()), log
-	out, err := s.cmd.StdoutPipe()
+	cmd.Env, cmd.Stderr = clean(os.Environ()), log
+	out, err := cmd.StdoutPipe()
 	if err != nil {
 		return err
 	}
-	machine.DieTogether(s.cmd)
-	started := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread() // the system ends the server with the thread that started it
-		defer runtime.UnlockOSThread()
-		err := s.cmd.Start()
-		started <- err
-		if err != nil {
-			return
-		}
+	s.child, err = machine.Start(cmd, func() {
 		for lines := bufio.NewScanner(out); lines.Scan(); {
 			s.hear(lines.Text())
 		}
-		s.err = s.cmd.Wait()
-		close(s.ended)
-	}()
-	return <-started
+	})
+	return err
 }
 
 // hear takes from a line what it says of where the server is. The last part of what the server shows says what to try.
@@ -195,26 +178,13 @@ func (s *server) said() string {
 	return string(text[max(len(text)-2000, 0):])
 }
 
-// signal sends a signal and waits for the end.
-func (s *server) signal(sig syscall.Signal) error {
-	if err := s.cmd.Process.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
-		return err
-	}
-	select {
-	case <-s.ended:
-		return nil
-	case <-time.After(patience):
-		return errors.Join(fmt.Errorf("the server does not end by %s", sig), s.cmd.Process.Kill())
-	}
-}
-
 // stop ends the server as an operator does.
 func (s *server) stop() error {
-	if err := s.signal(syscall.SIGTERM); err != nil {
+	if err := s.child.End(syscall.SIGTERM, patience); err != nil {
 		return err
 	}
-	if s.err != nil {
-		return fmt.Errorf("the server did not stop cleanly: %w\n%s", s.err, s.said())
+	if err := s.child.Err(); err != nil {
+		return fmt.Errorf("the server did not stop cleanly: %w\n%s", err, s.said())
 	}
 	return nil
 }

@@ -16,13 +16,11 @@ import (
 	"time"
 
 	"github.com/bufbuild/protocompile"
-	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/reflect/protodesc"
 	"google.golang.org/protobuf/reflect/protoreflect"
-	"google.golang.org/protobuf/types/descriptorpb"
 
 	"github.com/concordat-dev/concordat/tools/review/rules"
 	"github.com/concordat-dev/concordat/tools/review/schema"
+	"github.com/concordat-dev/concordat/tools/review/schema/schematest"
 )
 
 var update = flag.Bool("update", false, "write want.txt anew")
@@ -63,54 +61,12 @@ func compileText(t *testing.T, name, text string) *schema.Image {
 	if err != nil {
 		t.Fatal(err)
 	}
-	compiler := protocompile.Compiler{
-		SourceInfoMode: protocompile.SourceInfoStandard,
-		Resolver: protocompile.WithStandardImports(protocompile.CompositeResolver{
-			&protocompile.SourceResolver{Accessor: protocompile.SourceAccessorFromMap(map[string]string{name: text})},
-			protocompile.ResolverFunc(func(path string) (protocompile.SearchResult, error) {
-				if file, ok := compiled[path]; ok {
-					return protocompile.SearchResult{Desc: file}, nil
-				}
-				return protocompile.SearchResult{}, fs.ErrNotExist
-			}),
-		}),
-	}
-	files, err := compiler.Compile(context.Background(), name)
-	if err != nil {
-		t.Fatalf("%s: %v", name, err)
-	}
-	var set descriptorpb.FileDescriptorSet
-	seen := map[string]bool{}
-	var add func(protoreflect.FileDescriptor)
-	add = func(fd protoreflect.FileDescriptor) {
-		if seen[fd.Path()] {
-			return
+	return schematest.Compile(t, map[string]string{name: text}, protocompile.ResolverFunc(func(path string) (protocompile.SearchResult, error) {
+		if file, ok := compiled[path]; ok {
+			return protocompile.SearchResult{Desc: file}, nil
 		}
-		seen[fd.Path()] = true
-		for n := range fd.Imports().Len() {
-			add(fd.Imports().Get(n).FileDescriptor)
-		}
-		described := protodesc.ToFileDescriptorProto(fd)
-		if fd.Path() != name {
-			imported(described)
-		}
-		set.File = append(set.File, described)
-	}
-	add(files[0])
-	data, err := proto.Marshal(&set)
-	if err != nil {
-		t.Fatal(err)
-	}
-	image, err := schema.Parse(data)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return image
-}
-
-// imported marks a file as buf does: field 8042 with field 1 set.
-func imported(file *descriptorpb.FileDescriptorProto) {
-	file.ProtoReflect().SetUnknown(append(file.ProtoReflect().GetUnknown(), 0xd2, 0xf6, 0x03, 0x02, 0x08, 0x01))
+		return protocompile.SearchResult{}, fs.ErrNotExist
+	})).Image(t)
 }
 
 // found writes what the rules find, one a line.

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/types/descriptorpb"
 
 	"github.com/concordat-dev/concordat/tools/review/schema"
+	"github.com/concordat-dev/concordat/tools/review/schema/schematest"
 )
 
 // policies declares options that this program does not know.
@@ -88,7 +89,7 @@ func TestOptionsAreReadWithTheImagesOwnDescriptors(t *testing.T) {
 // What no descriptor explains is still said, so that two values of it differ.
 func TestAnOptionThatNobodyDeclaresIsSaidAsBytes(t *testing.T) {
 	shape := func(value byte) *schema.Element {
-		described := set(t, files{"a.proto": "syntax = \"proto3\";\nmessage A {}\n"})
+		described := schematest.Compile(t, files{"a.proto": "syntax = \"proto3\";\nmessage A {}\n"}, nil).Set
 		options := new(descriptorpb.MessageOptions)
 		options.ProtoReflect().SetUnknown([]byte{0x8a, 0xb5, 0x18, 0x01, value}) // field 50001, one byte
 		described.File[0].MessageType[0].Options = options

@@ -1,75 +1,23 @@
 package schema_test
 
 import (
-	"context"
 	"fmt"
 	"slices"
 	"strings"
 	"testing"
 
-	"github.com/bufbuild/protocompile"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/reflect/protodesc"
-	"google.golang.org/protobuf/reflect/protoreflect"
-	"google.golang.org/protobuf/types/descriptorpb"
 
 	"github.com/concordat-dev/concordat/tools/review/schema"
+	"github.com/concordat-dev/concordat/tools/review/schema/schematest"
 )
 
 // files are the sources of a contract by path.
 type files map[string]string
 
-// set compiles sources as `buf build` does; imports of the standard library are in it, marked as imports.
-func set(t *testing.T, sources files) *descriptorpb.FileDescriptorSet {
-	t.Helper()
-	compiler := protocompile.Compiler{
-		SourceInfoMode: protocompile.SourceInfoStandard,
-		Resolver:       protocompile.WithStandardImports(&protocompile.SourceResolver{Accessor: protocompile.SourceAccessorFromMap(sources)}),
-	}
-	var paths []string
-	for path := range sources {
-		paths = append(paths, path)
-	}
-	slices.Sort(paths)
-	compiled, err := compiler.Compile(context.Background(), paths...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	all := new(descriptorpb.FileDescriptorSet)
-	seen := map[string]bool{}
-	var add func(protoreflect.FileDescriptor)
-	add = func(fd protoreflect.FileDescriptor) {
-		if seen[fd.Path()] {
-			return
-		}
-		seen[fd.Path()] = true
-		for n := range fd.Imports().Len() {
-			add(fd.Imports().Get(n).FileDescriptor)
-		}
-		described := protodesc.ToFileDescriptorProto(fd)
-		if _, own := sources[fd.Path()]; !own {
-			// Field 8042 with field 1 set, as buf marks an import.
-			described.ProtoReflect().SetUnknown(append(described.ProtoReflect().GetUnknown(), 0xd2, 0xf6, 0x03, 0x02, 0x08, 0x01))
-		}
-		all.File = append(all.File, described)
-	}
-	for _, fd := range compiled {
-		add(fd)
-	}
-	return all
-}
-
 func image(t *testing.T, sources files) *schema.Image {
 	t.Helper()
-	data, err := proto.Marshal(set(t, sources))
-	if err != nil {
-		t.Fatal(err)
-	}
-	parsed, err := schema.Parse(data)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return parsed
+	return schematest.Compile(t, sources, nil).Image(t)
 }
 
 // one is a contract of one file.
@@ -243,7 +191,7 @@ func TestADigestIsOfWhatIsSaidAndNotOfHow(t *testing.T) {
 }
 
 func TestAnImageThatCannotBeReadIsRefused(t *testing.T) {
-	broken := set(t, files{"a.proto": "syntax = \"proto3\";\nmessage A { A a = 1; }\n"})
+	broken := schematest.Compile(t, files{"a.proto": "syntax = \"proto3\";\nmessage A { A a = 1; }\n"}, nil).Set
 	broken.File[0].MessageType[0].Field[0].TypeName = proto.String(".Nowhere")
 	unresolved, err := proto.Marshal(broken)
 	if err != nil {

@@ -16,10 +16,7 @@ import (
 
 func TestACommandThatComesAloneIsWrittenByOneStatement(t *testing.T) {
 	t.Parallel()
-	url := sqldb.URL(postgrestest.Database(t))
-	s, other := openWith(t, Options{URL: url}), openWith(t, Options{URL: url})
-	defer s.Close()
-	defer other.Close()
+	s, other := replicas(t)
 	for _, key := range []string{"first", "second"} { // the accounts are there then, and nobody else has come in between
 		if err := till(t, s, key, "customer", "merchant", 10); err != nil {
 			t.Fatal(err)
@@ -172,10 +169,7 @@ func TestACommandThatMayHaveBeenWrittenAloneIsUnknownWhereNobodyCanTell(t *testi
 
 func TestACommandThatComesAloneDoesNotWaitForTheLedger(t *testing.T) {
 	t.Parallel()
-	url := sqldb.URL(postgrestest.Database(t))
-	s, other := openWith(t, Options{URL: url}), openWith(t, Options{URL: url})
-	defer s.Close()
-	defer other.Close()
+	s, other := replicas(t)
 	for _, key := range []string{"first", "second"} {
 		if err := till(t, s, key, "customer", "merchant", 10); err != nil {
 			t.Fatal(err)

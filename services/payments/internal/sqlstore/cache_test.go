@@ -64,12 +64,22 @@ func wantSound(t *testing.T, s *Store, transfers int64) {
 	}
 }
 
+// replicas opens two stores of one database, and closes them after the test.
+func replicas(t *testing.T) (a, b *Store) {
+	t.Helper()
+	url := sqldb.URL(postgrestest.Database(t))
+	a, b = openWith(t, Options{URL: url}), openWith(t, Options{URL: url})
+	t.Cleanup(func() {
+		if err := errors.Join(a.Close(), b.Close()); err != nil {
+			t.Error(err)
+		}
+	})
+	return a, b
+}
+
 func TestReplicasKnowWhatTheOthersHaveMoved(t *testing.T) {
 	t.Parallel()
-	url := sqldb.URL(postgrestest.Database(t))
-	a, b := openWith(t, Options{URL: url}), openWith(t, Options{URL: url})
-	defer a.Close()
-	defer b.Close()
+	a, b := replicas(t)
 	moved := int64(0)
 	for i := range 60 { // by turns, and now and then some in a row
 		s := a
@@ -97,10 +107,7 @@ func TestAReplicaForgetsWhatAFailoverHasLost(t *testing.T) {
 	for _, others := range []int{1, 2} { // transfers after it: then there are as many as the replica knows, or more
 		t.Run(fmt.Sprint(others), func(t *testing.T) {
 			t.Parallel()
-			url := sqldb.URL(postgrestest.Database(t))
-			a, b := openWith(t, Options{URL: url}), openWith(t, Options{URL: url})
-			defer a.Close()
-			defer b.Close()
+			a, b := replicas(t)
 			for i := range 3 {
 				if err := till(t, a, fmt.Sprint(i), "customer", "merchant", 10); err != nil {
 					t.Fatal(err)
@@ -138,10 +145,7 @@ func TestAReplicaForgetsWhatAFailoverHasLost(t *testing.T) {
 
 func TestAReplicaForgetsAnAccountThatAFailoverHasLost(t *testing.T) {
 	t.Parallel()
-	url := sqldb.URL(postgrestest.Database(t))
-	a, b := openWith(t, Options{URL: url}), openWith(t, Options{URL: url})
-	defer a.Close()
-	defer b.Close()
+	a, b := replicas(t)
 	for i := range 2 {
 		if err := till(t, a, fmt.Sprint(i), "customer", "merchant", 10); err != nil {
 			t.Fatal(err)
@@ -194,10 +198,7 @@ func TestAReplicaForgetsAnAccountThatAFailoverHasLost(t *testing.T) {
 
 func TestWhatWasFollowedInPartIsForgotten(t *testing.T) {
 	t.Parallel()
-	url := sqldb.URL(postgrestest.Database(t))
-	a, b := openWith(t, Options{URL: url}), openWith(t, Options{URL: url})
-	defer a.Close()
-	defer b.Close()
+	a, b := replicas(t)
 	for i := range 4 {
 		s := a
 		if i > 1 {

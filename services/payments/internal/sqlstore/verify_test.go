@@ -308,11 +308,8 @@ func TestAnErasureLeavesTheBooks(t *testing.T) {
 // Two processes on one PostgreSQL: of equal charges one is made, whoever is asked, and the ledger is one.
 func TestTwoStoresOnOneDatabaseAreOneLedger(t *testing.T) {
 	t.Parallel()
-	url := sqldb.URL(postgrestest.Database(t))
-	stores := []*Store{openWith(t, Options{URL: url}), openWith(t, Options{URL: url})}
-	for _, s := range stores {
-		defer s.Close()
-	}
+	one, other := replicas(t)
+	stores := []*Store{one, other}
 	const calls = 1000
 	fresh := make(chan payments.ID, calls)
 	atOnce(calls, calls, func(i int) {
