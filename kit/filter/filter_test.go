@@ -49,6 +49,7 @@ func TestWhoeverWroteAFilterIsToldWhatIsWrongAndWhere(t *testing.T) {
 		{"(a >= )", RuleSyntax, `character 7: there is no value behind ">="`},
 		{"a = AND", RuleSyntax, `character 5: there is no value behind "="; AND as a value stands in quotes`},
 		{"a = NOT b", RuleSyntax, `character 5: there is no value behind "="; NOT as a value stands in quotes`},
+		{"a = NOT(b)", RuleSyntax, `character 5: there is no value behind "="; NOT as a value stands in quotes`},
 		{"= b", RuleSyntax, `character 1: there is no field in front of "="`},
 		{"a == b", RuleSyntax, `character 4: "=" is one operator too many: there is one between a field and its value`},
 		{"a = 1, b = 2", RuleSyntax, "character 6: a comma joins nothing: AND does"},
@@ -127,6 +128,7 @@ func TestAFilterIsReadWithItsPlaces(t *testing.T) {
 		"a:*":                        "[a@0:quoted:*@2]",
 		"a = ada@example.com":        "[a@0=ada@example.com@4]",
 		"a = (b = c)":                "[a@0=group@5]",
+		"a = (NOT b)":                "[a@0=group@5]",
 		`a > "2026-03-01T09:30:00Z"`: "[a@0>quoted:2026-03-01T09:30:00Z@4]",
 		"a = and":                    "[a@0=and@4]",
 	} {
@@ -149,7 +151,8 @@ func TestAWordHasItsNames(t *testing.T) {
 	}
 }
 
-// hasFunction says whether something in an expression is called by a name that is no operator.
+// hasFunction says whether something in an expression is called by a name that is no operator, or called NOT where a value stands:
+// a = NOT(b) is a call to the library, whose tree is that of a = (NOT b).
 func hasFunction(e *expr.Expr) bool {
 	if s := e.GetSelectExpr(); s != nil {
 		return hasFunction(s.GetOperand())
@@ -169,7 +172,11 @@ func hasFunction(e *expr.Expr) bool {
 	case filtering.FunctionNot:
 		return len(call.GetArgs()) != 1
 	default:
-		return !filtering.TokenType(f).IsComparator()
+		if !filtering.TokenType(f).IsComparator() {
+			return true
+		}
+		value := call.GetArgs()[len(call.GetArgs())-1]
+		return value.GetCallExpr().GetFunction() == filtering.FunctionNot
 	}
 }
 
