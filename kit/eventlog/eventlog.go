@@ -4,7 +4,7 @@
 // What is promised: a subscriber is given every event that matches, in the order of the log, once: no gap and
 // no duplicate, also when it resumes with a token after a break, in another process or after a crash. What is
 // refused: a subscriber that does not keep up is cut with the token to resume from, instead of growing a
-// buffer; and a token that is older than what is retained is refused, instead of skipping what is gone.
+// buffer, which is bounded in events and in bytes; and a token that is older than what is retained is refused, instead of skipping what is gone.
 //
 // On PostgreSQL several processes share a log: their transactions append without waiting for each other, and the log gets its
 // order once they are committed (see inbox.go). A Consumer follows a log, of this or of another service, and has an effect of
@@ -73,6 +73,9 @@ type Event struct {
 	Payload []byte
 }
 
+// size is how many bytes are counted for an event.
+func (e Event) size() int { return len(e.Subject) + len(e.Type) + len(e.Payload) }
+
 // What Subscribe and Next return beside the errors of the database and of their context. Those with the metadata
 // resume_token say where to go on.
 var (
@@ -107,9 +110,12 @@ type Options struct {
 	// Rand is where the epoch and the key of the tokens come from when the log is opened for the first time.
 	// Required.
 	Rand io.Reader
-	// BufferSize is how many events that match wait in memory for one subscriber before it is cut. Zero means
-	// 1024.
+	// BufferSize is how many events that match wait in memory for one subscriber: one more cuts it. Zero means 1024.
 	BufferSize int
+	// BufferBytes is how many bytes of payloads and names wait there at most: an event that goes beyond finds the subscriber too slow,
+	// unless nothing else waits. Zero means 4.5 MB, two of the largest reads of the log, so that one read alone cuts nobody.
+	// Subscribers who wait for the same events share their payloads.
+	BufferBytes int
 	// PollInterval is how often the log is read when nothing has woken it. Zero means 1 s.
 	PollInterval time.Duration
 	// OneAppender says that transactions which append take turns: each takes a lock that all of them take, in the same database, before

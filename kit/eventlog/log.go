@@ -14,22 +14,24 @@ import (
 )
 
 const (
-	defaultBuffer = 1024
-	defaultPoll   = time.Second
+	defaultBuffer      = 1024
+	defaultBufferBytes = 2 * pageMost
+	defaultPoll        = time.Second
 	// channel is what processes on one database tell each other by that there is more in the log.
 	channel = "event_log"
 )
 
 // Log is the event log of one database. It is safe for concurrent use.
 type Log struct {
-	db     *sqldb.DB
-	clock  clock.Clock
-	buffer int
-	poll   time.Duration
-	keep   Retention
-	tokens signer
-	shared bool   // on PostgreSQL
-	inbox  *inbox // nil where an event has its number once it is appended: on SQLite, and with Options.OneAppender
+	db          *sqldb.DB
+	clock       clock.Clock
+	buffer      int // events
+	bufferBytes int
+	poll        time.Duration
+	keep        Retention
+	tokens      signer
+	shared      bool   // on PostgreSQL
+	inbox       *inbox // nil where an event has its number once it is appended: on SQLite, and with Options.OneAppender
 
 	appended wake // there may be something to number and read
 	noticed  wake // there may be something to read
@@ -48,26 +50,31 @@ func Open(ctx context.Context, db *sqldb.DB, opts Options) (*Log, error) {
 	switch {
 	case opts.Clock == nil || opts.Rand == nil:
 		return nil, errors.New("event log: a clock and a source of randomness are required")
-	case opts.BufferSize < 0 || opts.PollInterval < 0:
-		return nil, fmt.Errorf("event log: buffer of %d events, poll interval of %s", opts.BufferSize, opts.PollInterval)
+	case opts.BufferSize < 0 || opts.BufferBytes < 0 || opts.PollInterval < 0:
+		return nil, fmt.Errorf("event log: buffer of %d events and %d bytes, poll interval of %s",
+			opts.BufferSize, opts.BufferBytes, opts.PollInterval)
 	case opts.Retention.MaxAge < 0 || opts.Retention.MaxEvents < 0:
 		return nil, fmt.Errorf("event log: retention of %s and %d events", opts.Retention.MaxAge, opts.Retention.MaxEvents)
 	}
 	l := &Log{
-		db:       db,
-		clock:    opts.Clock,
-		buffer:   opts.BufferSize,
-		poll:     opts.PollInterval,
-		keep:     opts.Retention,
-		appended: make(wake, 1),
-		noticed:  make(wake, 1),
-		live:     make(map[*Subscription]struct{}),
+		db:          db,
+		clock:       opts.Clock,
+		buffer:      opts.BufferSize,
+		bufferBytes: opts.BufferBytes,
+		poll:        opts.PollInterval,
+		keep:        opts.Retention,
+		appended:    make(wake, 1),
+		noticed:     make(wake, 1),
+		live:        make(map[*Subscription]struct{}),
 	}
 	if l.shared = db.Engine() == sqldb.PostgreSQL; l.shared && !opts.OneAppender {
 		l.inbox = &inbox{db: db, clock: opts.Clock}
 	}
 	if l.buffer == 0 {
 		l.buffer = defaultBuffer
+	}
+	if l.bufferBytes == 0 {
+		l.bufferBytes = defaultBufferBytes
 	}
 	if l.poll == 0 {
 		l.poll = defaultPoll

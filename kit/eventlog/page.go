@@ -13,6 +13,9 @@ import (
 const (
 	pageEvents = 256
 	pageBytes  = 1 << 20 // of payload, beside the last event
+
+	// pageMost is the most bytes that a page can have.
+	pageMost = pageBytes + MaxPayload + pageEvents*2*MaxName
 )
 
 // page is a piece of the log: all that it has between after and through.

@@ -12,7 +12,7 @@ import (
 )
 
 // Subscription is one reader of the log. First it reads the table at its own pace; once it has caught up it is live,
-// which means that Run puts events into its buffer. Next is for one goroutine; Position and Close are safe beside it.
+// which means that Run puts events into its buffer. Next is for one goroutine; the other methods are safe beside it.
 type Subscription struct {
 	log   *Log
 	scope string
@@ -27,6 +27,7 @@ type Subscription struct {
 	live   bool
 	closed bool
 	end    *fault.Fault // why no more comes after the queue
+	onCut  func(error)
 }
 
 // Subscribe begins a watch. It returns ErrBadToken, ErrTooOld or ErrStopped. The subscription must be closed; ctx is
@@ -138,6 +139,26 @@ func (s *Subscription) Position() string {
 	return s.log.tokens.token(s.scope, seq)
 }
 
+// OnCut has fn called with ErrSlowConsumer, on a goroutine of its own and at most once, when the subscription is cut, also if that
+// was before. It is for a subscriber that hands on what Next returns and may be held up by that, so that it never comes to
+// Next again: what is buffered is kept until Close. The last fn counts.
+func (s *Subscription) OnCut(fn func(why error)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.onCut = fn
+	if s.end == ErrSlowConsumer {
+		s.cut()
+	}
+}
+
+// cut tells who asked that the subscription was cut; the caller has mu.
+func (s *Subscription) cut() {
+	if s.onCut != nil {
+		go s.onCut(ErrSlowConsumer)
+		s.onCut = nil
+	}
+}
+
 // Close ends the subscription; a Next that waits returns. Closing twice is allowed.
 func (s *Subscription) Close() {
 	s.mu.Lock()
@@ -246,10 +267,11 @@ func (s *Subscription) offer(p page) bool {
 		return false
 	}
 	for _, e := range matched {
-		if s.queue.len() >= s.log.buffer {
+		if s.queue.len() >= s.log.buffer || s.queue.len() > 0 && s.queue.bytes+e.size() > s.log.bufferBytes {
 			s.seen = e.Seq - 1 // what came before e did not match or is in the queue
 			s.end = ErrSlowConsumer
 			s.log.gauges.cut++ // handOut has the lock
+			s.cut()
 			s.notify()
 			return false
 		}
@@ -284,6 +306,7 @@ func (s *Subscription) notify() {
 type queue struct {
 	events []Event
 	head   int
+	bytes  int // of what is in it
 }
 
 func (q *queue) len() int { return len(q.events) - q.head }
@@ -300,6 +323,7 @@ func (q *queue) pop() (Event, bool) {
 	if !ok {
 		return e, false
 	}
+	q.bytes -= e.size()
 	q.events[q.head] = Event{} // let go of the payload
 	if q.head++; q.head == len(q.events) {
 		q.events, q.head = q.events[:0], 0
@@ -314,4 +338,5 @@ func (q *queue) push(e Event) {
 		q.events, q.head = q.events[:n], 0
 	}
 	q.events = append(q.events, e)
+	q.bytes += e.size()
 }

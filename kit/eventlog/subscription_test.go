@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"testing"
 	"time"
 
@@ -197,6 +198,118 @@ func TestASlowConsumerIsCutAfterItsBufferAndResumes(t *testing.T) {
 		f.append("8")
 		resumed := f.subscribe(end.Metadata()[MetadataResumeToken], nil)
 		wantNext(t, resumed, "5", "6", "7", "8")
+	})
+}
+
+func TestWhoIsHeldUpIsToldThatItIsCut(t *testing.T) {
+	onEach(t, func(t *testing.T, fresh func(testing.TB) place) {
+		opts := options()
+		opts.BufferSize = 2
+		f := openLog(t, fresh(t), opts)
+		f.run()
+		slow, keepsUp := f.subscribe("", nil), f.subscribe("", only("1"))
+		told := make(chan error, 3)
+		tell := func(why error) { told <- why }
+		slow.OnCut(tell)
+		keepsUp.OnCut(func(error) { t.Error("who keeps up is cut") })
+		f.append("1", "2")
+		f.settle()
+		select {
+		case why := <-told:
+			t.Fatalf("it was cut with %v while there was room", why)
+		default:
+		}
+		f.append("3")
+		if why := <-told; !errors.Is(why, ErrSlowConsumer) {
+			t.Errorf("it was told %v", why)
+		}
+		slow.OnCut(tell) // who asks later is told as well
+		if why := <-told; !errors.Is(why, ErrSlowConsumer) {
+			t.Errorf("it was told %v", why)
+		}
+		slow.Close()
+		if slow.queue.len() != 0 || slow.queue.events != nil {
+			t.Error("what was buffered is kept")
+		}
+		if n := f.log.Subscribers(); n != 1 {
+			t.Errorf("%d are subscribed", n)
+		}
+		wantNext(t, f.subscribe(slow.Position(), nil), "1", "2", "3")
+		wantNext(t, keepsUp, "1")
+	})
+}
+
+func TestABufferIsBoundedInBytesToo(t *testing.T) {
+	onEach(t, func(t *testing.T, fresh func(testing.TB) place) {
+		const large = MaxPayload / 2
+		opts := options()
+		opts.BufferBytes = 3 * large
+		f := openLog(t, fresh(t), opts)
+		f.run()
+		write := func(subject string, size int) {
+			t.Helper()
+			if err := f.write(Event{Subject: subject, Type: "T", Payload: make([]byte, size)}); err != nil {
+				t.Fatal(err)
+			}
+			f.settle()
+		}
+		s, keepsUp := f.subscribe("", nil), f.subscribe("", nil)
+		for _, name := range []string{"1", "2", "3"} {
+			write(name, large-MaxName) // which leaves room for the names
+			wantNext(t, keepsUp, name)
+		}
+		if s.queue.bytes > opts.BufferBytes || s.ended() != nil {
+			t.Fatalf("%d bytes, %v", s.queue.bytes, s.ended())
+		}
+		wantNext(t, s, "1")
+		write("4", large-MaxName) // what was taken has made room
+		write("5", large)
+		wantNext(t, s, "2", "3", "4")
+		if end := wantEnd(t, s, ErrSlowConsumer); end.Metadata()[MetadataResumeToken] != s.Position() {
+			t.Errorf("%v, position %s", end.Metadata(), s.Position())
+		}
+		wantNext(t, f.subscribe(s.Position(), nil), "5")
+		wantNext(t, keepsUp, "4", "5") // who takes what there is has room again
+	})
+}
+
+func TestAnEventThatIsLargerThanTheBufferIsGivenToWhoKeepsUp(t *testing.T) {
+	onEach(t, func(t *testing.T, fresh func(testing.TB) place) {
+		opts := options()
+		opts.BufferBytes = 1
+		f := openLog(t, fresh(t), opts)
+		f.run()
+		s := f.subscribe("", nil)
+		for _, name := range []string{"1", "2"} {
+			f.append(name)
+			wantNext(t, s, name)
+		}
+	})
+}
+
+// TestTheLargestReadCutsNobody has a subscriber that has taken all there was: what one read of the log brings fits, twice, into the
+// buffer that is meant by zero.
+func TestTheLargestReadCutsNobody(t *testing.T) {
+	onEach(t, func(t *testing.T, fresh func(testing.TB) place) {
+		f := openLog(t, fresh(t), options())
+		s := f.subscribe("", nil)
+		f.log.join(s)
+		for _, size := range []int{pageBytes - 1, MaxPayload, pageBytes - 1, MaxPayload, MaxPayload} {
+			if err := f.write(Event{Subject: strconv.Itoa(size), Type: "T", Payload: make([]byte, size)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		f.number()
+		after := int64(0)
+		for _, fits := range []bool{true, true, false} {
+			p, err := f.log.readPage(t.Context(), after)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if after = p.through; s.offer(p) != fits {
+				t.Fatalf("through %d: it fits is not %v, with %d bytes in the buffer", after, fits, s.queue.bytes)
+			}
+		}
 	})
 }
 

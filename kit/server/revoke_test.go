@@ -28,7 +28,8 @@ func (silence) Next(ctx context.Context) (struct{}, string, error) {
 	<-ctx.Done()
 	return struct{}{}, "", ctx.Err()
 }
-func (silence) Position() string { return "here" }
+func (silence) Position() string  { return "here" }
+func (silence) OnCut(func(error)) {}
 
 func TestAStreamEndsWhenItsTokenIsRevokedAndSaysWhereToResume(t *testing.T) {
 	var h *kittest.Harness

@@ -473,7 +473,8 @@ func (silent) Next(ctx context.Context) (int, string, error) {
 	<-ctx.Done()
 	return 0, "", ctx.Err()
 }
-func (silent) Position() string { return "here" }
+func (silent) Position() string  { return "here" }
+func (silent) OnCut(func(error)) {}
 
 func TestHealthFollowsTheChecks(t *testing.T) {
 	clk := clocktest.New(time.Now())

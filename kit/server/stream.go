@@ -31,6 +31,7 @@ type serverStream struct {
 	asked   bool            // it was taken
 	told    bool            // the request id is in the headers
 	out     frame           // the message that is sent
+	direct  *outgoing       // of a method that streams to the client, once it has sent
 }
 
 // wire is what grpc-go's transport has for its own ServerStream to read from.
@@ -171,10 +172,12 @@ func (s *serverStream) RecvMsg(m any) error {
 	return s.call.server.check(s.call, m.(proto.Message)) // the codec decodes nothing else
 }
 
-// SendMsg implements grpc.ServerStream. The bytes of a grpc.PreparedMsg are not counted: nobody can see them.
+// SendMsg implements grpc.ServerStream. The bytes of a grpc.PreparedMsg are not counted: nobody can see them; and when one is given
+// up because the call ends, grpc-go answers for us.
 func (s *serverStream) SendMsg(m any) error {
 	message, _ := m.(proto.Message)
-	if _, ok := m.(*grpc.PreparedMsg); !ok {
+	_, prepared := m.(*grpc.PreparedMsg)
+	if !prepared {
 		data, err := protoCodec.Marshal(m)
 		if err != nil {
 			return fmt.Errorf("encode a %T: %w", m, err)
@@ -192,7 +195,7 @@ func (s *serverStream) SendMsg(m any) error {
 		// One frame with all that the handler has set; it fails only where the handler has sent headers.
 		_ = s.SendHeader(metadata.MD{RequestIDHeader: {s.call.RequestID}})
 	}
-	if err := s.ServerStream.SendMsg(m); err != nil {
+	if err := s.pass(m, prepared); err != nil {
 		return s.unsent(err)
 	}
 	s.call.sent.Add(1)
@@ -203,6 +206,20 @@ func (s *serverStream) SendMsg(m any) error {
 		s.call.tally.Opaque()
 	}
 	return nil
+}
+
+// pass gives a message to the transport, or to grpc-go where nothing holds up what is sent or what is in it cannot be seen.
+func (s *serverStream) pass(m any, prepared bool) (err error) {
+	if prepared || !s.call.method.ServerStream {
+		return s.ServerStream.SendMsg(m)
+	}
+	if s.direct == nil {
+		if s.direct, err = newOutgoing(grpc.ServerTransportStreamFromContext(s.ServerStream.Context())); err != nil {
+			s.out.data.Free()
+			return err
+		}
+	}
+	return s.direct.put(s.out.data)
 }
 
 // unsent turns an error of the transport into one whose text is ours.

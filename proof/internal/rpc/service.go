@@ -170,3 +170,6 @@ func (s *subscription) Next(ctx context.Context) (*event, string, error) {
 
 // Position implements server.Subscription.
 func (s *subscription) Position() string { return resumeToken }
+
+// OnCut implements server.Subscription: it buffers nothing, and so cuts nobody.
+func (s *subscription) OnCut(func(error)) {}

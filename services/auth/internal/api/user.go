@@ -62,8 +62,10 @@ func (s *userServer) WatchUserEvents(req *authv1.WatchUserEventsRequest, stream 
 	}
 	defer sub.Close()
 	self := identity.From(ctx).User
+	unsent := false // an event that the stream is resumed before
 	send := func(e *eventlog.Event, token string) error {
 		if err := stream.Send(&authv1.WatchUserEventsResponse{Event: eventToProto(e), ResumeToken: token}); err != nil {
+			unsent = true
 			return err
 		}
 		if e == nil || self == nil || e.Subject != self.ID {
@@ -72,7 +74,7 @@ func (s *userServer) WatchUserEvents(req *authv1.WatchUserEventsRequest, stream 
 		return endOf(self, eventOf(*e), token)
 	}
 	err = server.Follow(ctx, sub, send)
-	if errors.Is(err, token.ErrRevoked) && (user == "" || user == self.ID) {
+	if errors.Is(err, token.ErrRevoked) && !unsent && (user == "" || user == self.ID) {
 		return lastWords(ctx, sub, send, err)
 	}
 	return err

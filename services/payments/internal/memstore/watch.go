@@ -66,5 +66,8 @@ func (f *feed) Next(ctx context.Context) (payments.Transaction, string, error) {
 // Position implements payments.Feed.
 func (f *feed) Position() string { return string(f.customer) + "/" + strconv.Itoa(f.at) }
 
+// OnCut implements payments.Feed: it buffers nothing, and so cuts nobody.
+func (f *feed) OnCut(func(error)) {}
+
 // Close implements payments.Feed.
 func (f *feed) Close() {}

@@ -73,6 +73,9 @@ type Feed interface {
 	Next(ctx context.Context) (Transaction, string, error)
 	// Position returns the token of the place up to which Next has returned everything.
 	Position() string
+	// OnCut has fn called, on a goroutine of its own, when the feed is cut because its reader did not keep up: with the fault
+	// that Next returns after what is buffered. The last fn counts.
+	OnCut(fn func(why error))
 	// Close ends the feed.
 	Close()
 }

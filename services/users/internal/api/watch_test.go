@@ -1,9 +1,11 @@
 package api_test
 
 import (
+	"log/slog"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc/codes"
 
@@ -179,9 +181,27 @@ func TestAWatchFromWhatIsNoLongerKeptIsToldWhereItCanGoOn(t *testing.T) {
 	watch(t, c, "", f.Metadata()["oldest_resume_token"]).want("CREATED 3 matches", "CREATED 4 matches")
 }
 
+// lines is a log that says when it has a line with a word in it.
+type lines struct {
+	word string
+	seen chan string // holds a line
+}
+
+// Write implements io.Writer; it is called with one line.
+func (l *lines) Write(line []byte) (int, error) {
+	if strings.Contains(string(line), l.word) {
+		select {
+		case l.seen <- string(line):
+		default:
+		}
+	}
+	return len(line), nil
+}
+
 func TestAWatchThatDoesNotKeepUpIsCutAndGoesOnWithoutGapOrDuplicate(t *testing.T) {
 	t.Parallel()
-	c := admin(start(t))
+	ends := &lines{word: "CONSUMER_TOO_SLOW", seen: make(chan string, 1)}
+	c := admin(start(t, func(o *kittest.Options) { o.Logger = slog.New(slog.NewJSONHandler(ends, nil)) }))
 	const n = 6000 // more than the buffer of a watch and those of a connection
 	last := watch(t, c, `display_name = "Last"`, "")
 	slow := watch(t, c, "", "")
@@ -191,6 +211,14 @@ func TestAWatchThatDoesNotKeepUpIsCutAndGoesOnWithoutGapOrDuplicate(t *testing.T
 		t.Fatalf("%d were made", resp.GetCreatedCount())
 	}
 	last.next() // so all before it were handed out
+	select {
+	case line := <-ends.seen: // the call is over, and nobody has read anything of it
+		if !strings.Contains(line, "WatchUsers") {
+			t.Errorf("what ended is %s", line)
+		}
+	case <-time.After(time.Second):
+		t.Fatal("a watch whose buffer is full goes on")
+	}
 	var told []string
 	read := func(w *watcher) error {
 		for len(told) < n {

@@ -125,6 +125,9 @@ func (s *subscription) Position() string {
 	return s.token()
 }
 
+// OnCut implements users.Subscription: it buffers nothing, and so cuts nobody.
+func (s *subscription) OnCut(func(error)) {}
+
 // Close implements users.Subscription.
 func (s *subscription) Close() {
 	s.mu.Lock()

@@ -168,13 +168,16 @@ type Watch struct {
 	Token string
 }
 
-// Subscription is a sequence of events. Next is for one goroutine; Position and Close are safe beside it.
+// Subscription is a sequence of events. Next is for one goroutine; the other methods are safe beside it.
 type Subscription interface {
 	// Next waits for the next event and returns it with the token to resume right after it. It returns the error of ctx, after
 	// which it may be called again, and the faults of the event log, such as CONSUMER_TOO_SLOW.
 	Next(ctx context.Context) (Event, string, error)
 	// Position returns the token of the point up to which everything was returned.
 	Position() string
+	// OnCut has fn called, on a goroutine of its own, when the subscription is cut because its reader did not keep up: with the
+	// fault that Next returns after what is buffered. The last fn counts.
+	OnCut(fn func(why error))
 	// Close ends the subscription. Closing twice is allowed.
 	Close()
 }
