@@ -1161,11 +1161,12 @@ type ListUsersResponse struct {
 	Users []*User `protobuf:"bytes,1,rep,name=users,proto3" json:"users,omitempty"`
 	// What to send as page_token for the next page. Empty when there are no more pages.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
-	// How many users match, as it was when the first page was read. Exact up to 10,000, but for a filter that no index serves:
-	// where there are more than a million users, or another such count is under way, it is estimated however few match.
+	// How many users match, as it was when the first page was read. Exact up to 10,000, but for a filter that no index serves,
+	// whose users are found by looking at all: where there are more than about a million users, or other such counts take half of
+	// the time that the call has, it is estimated however few match. An estimate is good for 10 seconds.
 	TotalSize int32 `protobuf:"varint,3,opt,name=total_size,json=totalSize,proto3" json:"total_size,omitempty"`
-	// Whether total_size is an estimate: because more than 10,000 match, or because no index serves the filter and there are more
-	// than about a million users to look at, or too many such counts are waiting.
+	// Whether total_size is an estimate: because more than 10,000 match, or did up to 10 seconds ago, or because no index serves the
+	// filter and there are more than about a million users to look at, or too many such counts are waiting.
 	TotalSizeEstimated bool `protobuf:"varint,4,opt,name=total_size_estimated,json=totalSizeEstimated,proto3" json:"total_size_estimated,omitempty"`
 	unknownFields      protoimpl.UnknownFields
 	sizeCache          protoimpl.SizeCache

@@ -96,10 +96,11 @@ type UserServiceClient interface {
 	CreateUsers(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[CreateUsersRequest, CreateUsersResponse], error)
 	// Streams changes of users as they happen: each change of a user who matches the filter before or after it, in the order in
 	// which they were committed, without gap or duplicate. An erasure is told to every watch, because what would say whether the
-	// user matched is gone. A quiet stream carries its resume point every 15 seconds.
+	// user matched is gone. A quiet stream carries its resume point every 15 seconds. For a client that does not keep up 1,024 events
+	// wait, and 4.5 MB of them at most; with one more the stream ends, after what was sent.
 	//
 	// Errors: INVALID_ARGUMENT FILTER_INVALID; policy.v1 RESUME_TOKEN_INVALID; OUT_OF_RANGE policy.v1 RESUME_TOKEN_TOO_OLD;
-	// RESOURCE_EXHAUSTED policy.v1 CONSUMER_TOO_SLOW; UNAVAILABLE policy.v1 DRAINING.
+	// RESOURCE_EXHAUSTED policy.v1 CONSUMER_TOO_SLOW and UNAVAILABLE policy.v1 DRAINING, both with the point to resume from.
 	WatchUsers(ctx context.Context, in *WatchUsersRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchUsersResponse], error)
 	// Streams all that this service keeps of a user (GDPR articles 15 and 20): the profile, then each event of the user that is
 	// still retained, oldest first. It leaves out what is kept of requests so that they can be repeated (who asked, the request id, a
@@ -349,10 +350,11 @@ type UserServiceServer interface {
 	CreateUsers(grpc.ClientStreamingServer[CreateUsersRequest, CreateUsersResponse]) error
 	// Streams changes of users as they happen: each change of a user who matches the filter before or after it, in the order in
 	// which they were committed, without gap or duplicate. An erasure is told to every watch, because what would say whether the
-	// user matched is gone. A quiet stream carries its resume point every 15 seconds.
+	// user matched is gone. A quiet stream carries its resume point every 15 seconds. For a client that does not keep up 1,024 events
+	// wait, and 4.5 MB of them at most; with one more the stream ends, after what was sent.
 	//
 	// Errors: INVALID_ARGUMENT FILTER_INVALID; policy.v1 RESUME_TOKEN_INVALID; OUT_OF_RANGE policy.v1 RESUME_TOKEN_TOO_OLD;
-	// RESOURCE_EXHAUSTED policy.v1 CONSUMER_TOO_SLOW; UNAVAILABLE policy.v1 DRAINING.
+	// RESOURCE_EXHAUSTED policy.v1 CONSUMER_TOO_SLOW and UNAVAILABLE policy.v1 DRAINING, both with the point to resume from.
 	WatchUsers(*WatchUsersRequest, grpc.ServerStreamingServer[WatchUsersResponse]) error
 	// Streams all that this service keeps of a user (GDPR articles 15 and 20): the profile, then each event of the user that is
 	// still retained, oldest first. It leaves out what is kept of requests so that they can be repeated (who asked, the request id, a

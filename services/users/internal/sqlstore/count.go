@@ -20,7 +20,10 @@ const (
 	sampledPlaces = 100
 	// maxScanned is about how many users there are at most where a count that no index serves looks at all of them.
 	maxScanned = 1_000_000
-	// surelyMany is an estimate that no fewer than CountExactly users have, so that nobody needs to count them.
+	// surelyMany is an estimate that no fewer than CountExactly users have, so that nobody needs to count them. It takes each place of
+	// a sample for one user, however many match there: users who match may stand together, such as those of one import, and a few
+	// places would speak for thousands. If no more than CountExactly match, h places with a match are expected where four times h were
+	// found, and places are drawn apart from each other: of a million users, where h is 10, the odds are below 1 in 10^11 (Chernoff).
 	surelyMany = 4 * users.CountExactly
 	// estimateFor is how long an estimate is good for.
 	estimateFor = 10 * time.Second
@@ -31,8 +34,8 @@ const (
 // Count returns how many users a selection has; see users.Store.
 //
 // It counts by an index where the filter names one, else it looks at all users unless a sample says that surely too many match. That
-// takes a second for a million of them, so it is done one at a time, and not at all where there are more: then it estimates, however
-// few match.
+// takes 1.5 s for a million of them on SQLite and reads all that the store has, so it is done one at a time, and not at all where there
+// are more: then it estimates, however few match.
 func (s *Store) Count(ctx context.Context, sel users.Selection) (users.Count, error) {
 	st := s.statement().selection(sel)
 	key := fmt.Sprintf("%s %q", st, st.args)
@@ -89,9 +92,9 @@ func (s *Store) count(ctx context.Context, q sqldb.Querier, sel users.Selection)
 			return users.Count{N: n}, false, err
 		}
 	}
-	n, rows, err := s.estimate(ctx, q, sel)
-	open = least == 0 && n < surelyMany && rows <= maxScanned
-	return users.Count{N: max(n, least), Estimated: true}, open, err
+	e, err := s.estimate(ctx, q, sel)
+	open = least == 0 && e.surely < surelyMany && e.rows <= maxScanned
+	return users.Count{N: max(e.users, least), Estimated: true}, open, err
 }
 
 // countAll looks at all users, up to one more than are counted exactly; it returns the estimate if they are more, or if others are being
@@ -157,23 +160,33 @@ func (s *Store) countRows(ctx context.Context, q sqldb.Querier, sel users.Select
 	return n, err
 }
 
-// estimate returns about how many users a selection has: the share of a sample, of all rows, of which it returns about how many
-// there are.
-func (s *Store) estimate(ctx context.Context, q sqldb.Querier, sel users.Selection) (n int, rows float64, err error) {
+// guess is what a sample says of a selection.
+type guess struct {
+	users  int     // about how many it has: the share of the sample, of all rows
+	surely float64 // about how many it had if in each place of the sample one matched at most
+	rows   float64 // about how many there are
+}
+
+// estimate takes a sample.
+func (s *Store) estimate(ctx context.Context, q sqldb.Querier, sel users.Selection) (guess, error) {
 	rows, sample, err := s.sample(ctx, q)
 	if err != nil {
-		return 0, 0, err
+		return guess{}, err
 	}
-	st := s.statement().write("SELECT count(*), coalesce(sum(CASE WHEN ").selection(sel).write(" THEN 1 ELSE 0 END), 0)")
+	st := s.statement().write("SELECT count(*), coalesce(sum(hit), 0), count(DISTINCT CASE WHEN hit = 1 THEN place END) FROM (SELECT CASE WHEN ")
+	st.selection(sel).write(" THEN 1 ELSE 0 END AS hit, ")
+	st.write(s.db.Engine().Pick("picked.value", "split_part(u.ctid::text, ',', 1)")).write(" AS place") // on PostgreSQL its page
 	sample(st)
-	var looked, match int64
-	if err := q.QueryRowContext(ctx, st.String(), st.args...).Scan(&looked, &match); err != nil {
-		return 0, 0, err
+	st.write(") AS sample")
+	var looked, match, places int64
+	if err := q.QueryRowContext(ctx, st.String(), st.args...).Scan(&looked, &match, &places); err != nil {
+		return guess{}, err
 	}
-	if looked == 0 {
-		return 0, rows, nil
+	g := guess{rows: rows, surely: rows * float64(places) / sampled}
+	if looked > 0 {
+		g.users = int(math.Round(rows * float64(match) / float64(looked)))
 	}
-	return int(math.Round(rows * float64(match) / float64(looked))), rows, nil
+	return g, nil
 }
 
 // sample returns how many rows users has, with those who were erased, and what takes a sample of them.

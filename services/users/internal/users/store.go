@@ -53,8 +53,9 @@ type Store interface {
 	// fewer than Limit, even none, and still not be the last.
 	List(ctx context.Context, q Query) (Page, error)
 
-	// Count returns how many users a selection has: exactly up to CountExactly, and else an estimate above that. The work is
-	// bounded: in a very large store a selection that is hard to find may be estimated however few it has.
+	// Count returns how many users a selection has: exactly up to CountExactly, and else an estimate above that, which may be that
+	// of a few seconds ago. The work is bounded: in a very large store, or where others are being counted, a selection that is hard
+	// to find may be estimated however few it has.
 	Count(ctx context.Context, sel Selection) (Count, error)
 
 	// Snapshot calls yield with each user of a selection, as they all are at one moment after the call, in the order
