@@ -181,6 +181,13 @@ func (p *payments) events(ctx context.Context, client paymentsv1.PaymentServiceC
 	}
 	for {
 		resp, err := stream.Recv()
+		if token := cutAt(err); token != "" {
+			cursor.token = token
+			if stream, err = client.WatchTransactions(ctx, &paymentsv1.WatchTransactionsRequest{ResumeToken: token}); err != nil {
+				return err
+			}
+			continue
+		}
 		if err != nil {
 			return fmt.Errorf("read the events: %w", err)
 		}

@@ -11,9 +11,16 @@ import (
 	usersv1 "github.com/concordat-dev/concordat/gen/go/users/v1"
 )
 
+// auditRow is how much longer an audit may take for each user.
+const auditRow = 200 * time.Microsecond
+
 // Audit implements Workload. It holds the users, and then the events, against the book.
 func (u *users) Audit(ctx context.Context, conn *grpc.ClientConn, by time.Time, cursor *Cursor) (Audit, error) {
-	ctx, cancel := context.WithTimeout(ctx, 2*patience)
+	u.mu.Lock()
+	rows := time.Duration(len(u.order))
+	u.mu.Unlock()
+	// A restart every 20 s leaves half a million users, and as many events, to be read on processors that others use.
+	ctx, cancel := context.WithTimeout(ctx, 2*patience+rows*auditRow)
 	defer cancel()
 	client := usersv1.NewUserServiceClient(conn)
 	found, err := all(ctx, client)
@@ -101,6 +108,13 @@ func (u *users) events(ctx context.Context, client usersv1.UserServiceClient, cu
 	}
 	for {
 		resp, err := stream.Recv()
+		if token := cutAt(err); token != "" {
+			cursor.token = token
+			if stream, err = client.WatchUsers(ctx, &usersv1.WatchUsersRequest{ResumeToken: token}); err != nil {
+				return err
+			}
+			continue
+		}
 		if err != nil {
 			return fmt.Errorf("read the events: %w", err)
 		}

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/concordat-dev/concordat/kit/eventlog"
 	"github.com/concordat-dev/concordat/kit/grpcfault"
 )
 
@@ -129,4 +130,13 @@ func gone(err error) bool {
 		return len(s.Details()) == 0
 	}
 	return false
+}
+
+// cutAt returns the token to go on from where a watch was cut because it did not keep up, "" where it did not end so. That may be: a
+// service that comes back gives numbers to all that waited for one at once, more than is buffered for a watch.
+func cutAt(err error) string {
+	if f := grpcfault.FromError(err); f != nil && f.Reason() == eventlog.ErrSlowConsumer.Reason() {
+		return f.Metadata()[eventlog.MetadataResumeToken]
+	}
+	return ""
 }
