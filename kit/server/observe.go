@@ -141,10 +141,8 @@ func (s *Server) observeMethods(ours []protoreflect.ServiceDescriptor) error {
 	if s.telemetry, err = t.Service(s.cfg.Identity.Name()); err != nil {
 		return fmt.Errorf("telemetry: %w", err)
 	}
-	s.refusals.count, err = s.telemetry.Counter("concordat_connections_refused_total",
-		"Connections that were refused before a call could come over them, by the reason.", "reason")
-	if err != nil {
-		return fmt.Errorf("telemetry: %w", err)
+	if s.refusals.count, err = refusedCounter(s.telemetry); err != nil {
+		return err
 	}
 	s.methods = make(map[string]observed, len(s.policies))
 	for full, p := range s.policies {
