@@ -174,7 +174,13 @@ func (s *serverStream) RecvMsg(m any) error {
 // SendMsg implements grpc.ServerStream. The bytes of a grpc.PreparedMsg are not counted: nobody can see them.
 func (s *serverStream) SendMsg(m any) error {
 	message, _ := m.(proto.Message)
-	if _, ok := m.(*grpc.PreparedMsg); !ok {
+	switch known := m.(type) {
+	case *grpc.PreparedMsg:
+	case *encoded:
+		s.call.sentBytes.Add(int64(known.data.Len()))
+		message, s.out.data = known.message, known.data
+		m = &s.out
+	default:
 		data, err := protoCodec.Marshal(m)
 		if err != nil {
 			return fmt.Errorf("encode a %T: %w", m, err)

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	authv1 "github.com/concordat-dev/concordat/gen/go/auth/v1"
@@ -63,10 +64,15 @@ func (s *userServer) WatchUserEvents(req *authv1.WatchUserEventsRequest, stream 
 	defer sub.Close()
 	self := identity.From(ctx).User
 	send := func(e *eventlog.Event, token string) error {
-		if err := stream.Send(&authv1.WatchUserEventsResponse{Event: eventToProto(e), ResumeToken: token}); err != nil {
+		if e == nil {
+			return stream.Send(&authv1.WatchUserEventsResponse{ResumeToken: token})
+		}
+		if err := server.Tell(stream, sub, token, func() proto.Message {
+			return &authv1.WatchUserEventsResponse{Event: eventToProto(e), ResumeToken: token}
+		}); err != nil {
 			return err
 		}
-		if e == nil || self == nil || e.Subject != self.ID {
+		if self == nil || e.Subject != self.ID {
 			return nil
 		}
 		return endOf(self, eventOf(*e), token)
@@ -118,9 +124,6 @@ func eventOf(e eventlog.Event) auth.Event {
 }
 
 func eventToProto(e *eventlog.Event) *authv1.UserEvent {
-	if e == nil {
-		return nil
-	}
 	event := eventOf(*e)
 	p := &authv1.UserEvent{
 		UserId:    string(event.UserID),
