@@ -72,7 +72,7 @@ func (c *call) tellEnd(code codes.Code, now time.Time) {
 	c.tell.Handled(code, reason, took, &c.trace)
 	line := telemetry.Call{
 		At: now, Method: c.name, Code: code.String(), Took: took, RequestID: c.RequestID, TraceID: c.trace.ID(), Reason: reason,
-		Peer: c.conn.peer, User: c.Caller.UserID(), Address: cmp.Or(c.Caller.Address, c.conn.address),
+		Peer: c.conn.peer, Client: telemetry.ClientOf(c.header), User: c.Caller.UserID(), Address: cmp.Or(c.Caller.Address, c.conn.address),
 		Received: c.received.Load(), ReceivedBytes: c.receivedBytes.Load(), Sent: c.sent.Load(), SentBytes: c.sentBytes.Load(),
 	}
 	c.trace.End(now, code, reason, line.Address)
