@@ -37,7 +37,7 @@ func NewBounds(cfg BoundsConfig) (*Bounds, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Bounds{cfg, &refusals{log: cfg.Log, clock: cfg.Clock, count: count}}, nil
+	return &Bounds{cfg, &refusals{text: connectionRefused, log: cfg.Log, clock: cfg.Clock, count: count}}, nil
 }
 
 // Listen returns l with the bounds, for itself: what an address has open at another listener counts there. A connection

@@ -160,7 +160,8 @@ func (c *conn) Close() error {
 type handshaker struct {
 	credentials.TransportCredentials
 	identity *pki.Identity
-	refusals *refusals
+	refusals *refusals // of connections
+	early    *refusals // of calls
 }
 
 // ServerHandshake implements credentials.TransportCredentials.
@@ -179,12 +180,12 @@ func (h handshaker) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInf
 	}
 	of := &connection{TLSInfo: tls, address: hostOf(raw.RemoteAddr())}
 	of.peer, _ = h.identity.PeerName(tls.State)
-	return secure, of, nil
+	return newHeard(secure, of, h.early), of, nil
 }
 
 // Clone implements credentials.TransportCredentials.
 func (h handshaker) Clone() credentials.TransportCredentials {
-	return handshaker{h.TransportCredentials.Clone(), h.identity, h.refusals}
+	return handshaker{h.TransportCredentials.Clone(), h.identity, h.refusals, h.early}
 }
 
 var _ net.Listener = (*listener)(nil)

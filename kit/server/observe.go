@@ -144,6 +144,10 @@ func (s *Server) observeMethods(ours []protoreflect.ServiceDescriptor) error {
 	if s.refusals.count, err = refusedCounter(s.telemetry); err != nil {
 		return err
 	}
+	if s.early.count, err = s.telemetry.Counter("concordat_calls_refused_early_total",
+		"Calls that gRPC refused by itself before they began: their headers could not be taken, or the connection had no room or was ending."); err != nil {
+		return fmt.Errorf("telemetry: %w", err)
+	}
 	s.methods = make(map[string]observed, len(s.policies))
 	for full, p := range s.policies {
 		s.methods[full] = observed{p, s.telemetry.Method(telemetry.MethodConfig{
