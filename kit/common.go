@@ -33,7 +33,7 @@ type Common struct {
 	DrainTimeout time.Duration `help:"How long calls may go on after the process is told to stop." default:"10s"`
 	ShedLoad     bool          `help:"Refuse calls at once (OVERLOADED) when more run than can be done in time, instead of letting all of them wait."`
 	// ConnectionsPerAddress is that of server.Config: zero, which the setting cannot be, means the default.
-	ConnectionsPerAddress int `help:"How many connections one address, an IPv4 one or an IPv6 /64, may have open at a listener at once; more are closed. Of the services alone, not of the gateway. Below zero (=-1) there is no bound, for a listener that sees all its callers behind one address and has a bound in front." default:"1000"`
+	ConnectionsPerAddress int `help:"How many connections one address, an IPv4 one or an IPv6 /64, may have open at a listener at once; more are closed. At the gateway, the addresses of --trusted-proxy have no bound. Below zero (=-1) there is none at all, for a listener that sees all its callers behind one address and has a bound in front." default:"1000"`
 
 	LogLevel  string `help:"Least level that is logged: debug, info, warn or error." enum:"debug,info,warn,error" default:"info"`
 	LogFormat string `help:"How log lines look: text or json." enum:"text,json" default:"text"`

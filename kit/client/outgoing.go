@@ -15,7 +15,7 @@ const (
 	RequestIDHeader = "x-request-id"
 	// ClientHeader is sent with every call and says who made it, "<service>/<version>", for the logs of who is called. It
 	// proves nothing: the certificate does.
-	ClientHeader = "x-concordat-client"
+	ClientHeader = telemetry.ClientHeader
 )
 
 // outgoing adds who we are, the id of the request that ctx belongs to, its trace, and the metadata that is declared to

@@ -46,6 +46,7 @@ import (
 	"time"
 
 	"github.com/concordat-dev/concordat/kit/clock"
+	"github.com/concordat-dev/concordat/kit/fanout"
 	"github.com/concordat-dev/concordat/kit/fault"
 	"github.com/concordat-dev/concordat/kit/sqldb"
 )
@@ -71,6 +72,8 @@ type Event struct {
 	Type string
 	// Payload is what the service has to say of it, in a form of its own.
 	Payload []byte
+
+	memo *fanout.Memo // of an event that Run hands out to all who are live
 }
 
 // size is how many bytes are counted for an event.

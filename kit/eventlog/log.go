@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/concordat-dev/concordat/kit/clock"
+	"github.com/concordat-dev/concordat/kit/fanout"
 	"github.com/concordat-dev/concordat/kit/sqldb"
 )
 
@@ -124,7 +125,7 @@ func (l *Log) readTokens(ctx context.Context, q sqldb.Querier) error {
 	if len(epoch) != epochSize || len(key) != keySize {
 		return fmt.Errorf("epoch of %d bytes, token key of %d bytes", len(epoch), len(key))
 	}
-	l.tokens = signer{epoch: [epochSize]byte(epoch), key: [keySize]byte(key)}
+	l.tokens.epoch, l.tokens.key = [epochSize]byte(epoch), [keySize]byte(key)
 	return nil
 }
 
@@ -143,6 +144,9 @@ func (w wake) signal() {
 func (l *Log) handOut(p page) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	for i := range p.events {
+		p.events[i].memo = &fanout.Memo{}
+	}
 	for s := range l.live {
 		if !s.offer(p) {
 			delete(l.live, s)

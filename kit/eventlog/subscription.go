@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/concordat-dev/concordat/kit/fanout"
 	"github.com/concordat-dev/concordat/kit/fault"
 	"github.com/concordat-dev/concordat/kit/sqldb"
 )
@@ -19,6 +20,7 @@ type Subscription struct {
 	match func(Event) bool
 
 	wake chan struct{} // holds a value when Next should look again
+	memo *fanout.Memo  // of the event that Next returned last; its goroutine alone looks
 
 	mu     sync.Mutex
 	queue  queue
@@ -102,6 +104,7 @@ func (s *Subscription) Next(ctx context.Context) (Event, string, error) {
 			return Event{}, "", err
 		}
 		if ok {
+			s.memo = e.memo
 			return e, s.log.tokens.token(s.scope, e.Seq), nil
 		}
 		if !live {
@@ -117,6 +120,11 @@ func (s *Subscription) Next(ctx context.Context) (Event, string, error) {
 		}
 	}
 }
+
+// Memo returns what is kept of the event that Next returned last while it goes to all who are live: nil where it was read for
+// this subscription alone. It is for the goroutine of Next. What is read later, perhaps because it was redacted meanwhile, has
+// nothing in common with it.
+func (s *Subscription) Memo() *fanout.Memo { return s.memo }
 
 // endOr returns the error of a context that has ended, whatever that broke, and otherwise err.
 func endOr(ctx context.Context, err error) error {

@@ -7,8 +7,10 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"fmt"
+	"hash"
 	"hash/crc32"
 	"io"
+	"sync"
 
 	"github.com/concordat-dev/concordat/kit/sqldb"
 )
@@ -37,29 +39,52 @@ const tokenMAC = "concordat resume token\x00"
 // tokenEncoding has no bits to spare in a token of this size, so that a position has one spelling.
 var tokenEncoding = base64.RawURLEncoding
 
-// signer makes and reads the tokens of one log.
+// signer makes and reads the tokens of one log. It is safe for concurrent use.
 type signer struct {
-	epoch [epochSize]byte
-	key   [keySize]byte
+	epoch   [epochSize]byte
+	key     [keySize]byte
+	benches sync.Pool // of *bench; they have the key
+}
+
+// bench is what making a token takes beside the token. Each subscriber gets one with each event, so that it is worth keeping:
+// anew, with the key to take in, it costs more than to encode the event.
+type bench struct {
+	hash  hash.Hash
+	raw   [tokenSize]byte
+	sum   [sha256.Size]byte
+	input []byte
+	text  [TokenLength]byte
+}
+
+// bench returns a bench for one goroutine, who puts it back.
+func (s *signer) bench() *bench {
+	if b, ok := s.benches.Get().(*bench); ok {
+		return b
+	}
+	return &bench{hash: hmac.New(sha256.New, s.key[:])}
 }
 
 // token returns the token of the position right after the event with this sequence number.
 func (s *signer) token(scope string, seq int64) string {
-	var raw [tokenSize]byte
-	raw[0] = tokenVersion
-	copy(raw[1:], s.epoch[:])
-	binary.BigEndian.PutUint64(raw[seqAt:], uint64(seq))
-	s.mac(raw[macAt:macAt], raw[:macAt], scope)
-	binary.BigEndian.PutUint32(raw[sumAt:], crc32.ChecksumIEEE(raw[:sumAt]))
-	return tokenEncoding.EncodeToString(raw[:])
+	b := s.bench()
+	defer s.benches.Put(b)
+	b.raw[0] = tokenVersion
+	copy(b.raw[1:], s.epoch[:])
+	binary.BigEndian.PutUint64(b.raw[seqAt:], uint64(seq))
+	copy(b.raw[macAt:sumAt], b.mac(scope))
+	binary.BigEndian.PutUint32(b.raw[sumAt:], crc32.ChecksumIEEE(b.raw[:sumAt]))
+	tokenEncoding.Encode(b.text[:], b.raw[:])
+	return string(b.text[:])
 }
 
 // parse returns the position of a token. It returns ErrBadToken, or foreign for a token of another epoch.
 func (s *signer) parse(scope, token string) (seq int64, foreign bool, err error) {
-	var raw [tokenSize]byte
 	if len(token) != TokenLength {
 		return 0, false, ErrBadToken
 	}
+	b := s.bench()
+	defer s.benches.Put(b)
+	raw := &b.raw
 	if n, err := tokenEncoding.Decode(raw[:], []byte(token)); err != nil || n != tokenSize {
 		return 0, false, ErrBadToken
 	}
@@ -69,7 +94,7 @@ func (s *signer) parse(scope, token string) (seq int64, foreign bool, err error)
 	if [epochSize]byte(raw[1:seqAt]) != s.epoch {
 		return 0, true, nil
 	}
-	if want := s.mac(nil, raw[:macAt], scope); !hmac.Equal(want, raw[macAt:sumAt]) {
+	if !hmac.Equal(b.mac(scope), raw[macAt:sumAt]) {
 		return 0, false, ErrBadToken
 	}
 	seq = int64(binary.BigEndian.Uint64(raw[seqAt:]))
@@ -79,14 +104,13 @@ func (s *signer) parse(scope, token string) (seq int64, foreign bool, err error)
 	return seq, false, nil
 }
 
-// mac appends the MAC of a position in a scope to dst.
-func (s *signer) mac(dst, position []byte, scope string) []byte {
-	h := hmac.New(sha256.New, s.key[:])
-	h.Write([]byte(tokenMAC))
-	h.Write(position) // of fixed length, so that nothing of it can pass for the scope
-	h.Write([]byte(scope))
-	var sum [sha256.Size]byte
-	return append(dst, h.Sum(sum[:0])[:macSize]...)
+// mac returns the MAC of the position that is in raw, in a scope. It is good until the bench is used again.
+func (b *bench) mac(scope string) []byte {
+	b.input = append(append(b.input[:0], tokenMAC...), b.raw[:macAt]...) // of fixed length, so that nothing of it can pass for the scope
+	b.input = append(b.input, scope...)
+	b.hash.Reset()
+	b.hash.Write(b.input)
+	return b.hash.Sum(b.sum[:0])[:macSize]
 }
 
 // Renew gives the log of a database that was restored from a backup a new epoch: from then on the tokens that were given out

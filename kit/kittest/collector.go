@@ -13,6 +13,7 @@ import (
 	commonpb "go.opentelemetry.io/proto/otlp/common/v1"
 	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
 )
 
 // Collector is an OTLP collector that speaks gRPC on a port of 127.0.0.1 and keeps what it gets.
@@ -21,8 +22,9 @@ type Collector struct {
 	Endpoint string
 
 	collectorpb.UnimplementedTraceServiceServer
-	mu    sync.Mutex
-	spans []Span
+	mu      sync.Mutex
+	spans   []Span
+	exports []string
 }
 
 // Span is one that a Collector got.
@@ -60,8 +62,13 @@ func NewCollector(t testing.TB) *Collector {
 
 // Export implements the service of the collector.
 func (c *Collector) Export(_ context.Context, req *collectorpb.ExportTraceServiceRequest) (*collectorpb.ExportTraceServiceResponse, error) {
+	raw, err := proto.Marshal(req)
+	if err != nil {
+		return nil, err
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.exports = append(c.exports, string(raw))
 	for _, rs := range req.GetResourceSpans() {
 		service := attributes(rs.GetResource().GetAttributes())["service.name"]
 		for _, ss := range rs.GetScopeSpans() {
@@ -106,6 +113,14 @@ func (c *Collector) All() []Span {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return slices.Clone(c.spans)
+}
+
+// Exports returns every request that has come, encoded: all that a span has, such as events and texts of statuses, is in one
+// of them as it is, whether Span has a field for it or not.
+func (c *Collector) Exports() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.exports)
 }
 
 // Spans returns what has come of a trace, as it came. A process has sent all that it has once it has stopped.

@@ -23,6 +23,7 @@ type connection struct {
 	credentials.TLSInfo
 	peer    string // the name in its certificate, "" where that is none of ours
 	address string // without port
+	calls   openCalls
 }
 
 // announce makes the call when the transport has read its headers: what follows is seen, whether a handler gets to see
@@ -44,6 +45,7 @@ func (s *Server) announce(ctx context.Context, info *tap.Info) (context.Context,
 	if c.conn == nil {
 		c.conn = &connection{} // nobody's; handshaker leaves none
 	}
+	c.conn.calls.announced.Add(1)
 	c.tell.Started()
 	switch name := c.name; {
 	case len(name) < 2 || name[0] != '/' || strings.IndexByte(name[1:], '/') < 0:

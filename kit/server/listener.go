@@ -3,6 +3,7 @@ package server
 import (
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -25,8 +26,10 @@ const (
 // go round too fast for it, and not for a client that speaks.
 type listener struct {
 	net.Listener
-	perAddress int
-	refusals   *refusals
+	perAddress    int
+	exempt        []netip.Prefix // not counted
+	maxHandshakes int            // 0: nobody says when one is over, and they are not counted
+	refusals      *refusals
 
 	mu         sync.Mutex
 	open       map[netip.Prefix]int
@@ -37,7 +40,7 @@ func newListener(l net.Listener, perAddress int, r *refusals) *listener {
 	if perAddress == 0 {
 		perAddress = connectionsPerAddress
 	}
-	return &listener{Listener: l, perAddress: perAddress, refusals: r, open: make(map[netip.Prefix]int)}
+	return &listener{Listener: l, perAddress: perAddress, maxHandshakes: maxHandshakes, refusals: r, open: make(map[netip.Prefix]int)}
 }
 
 // Accept implements net.Listener.
@@ -57,6 +60,9 @@ func (l *listener) Accept() (net.Conn, error) {
 // admit counts a connection, or returns nil where its address has too many.
 func (l *listener) admit(raw net.Conn) *conn {
 	from := prefixOf(raw.RemoteAddr())
+	if slices.ContainsFunc(l.exempt, func(n netip.Prefix) bool { return n.Contains(addressOf(raw.RemoteAddr())) }) {
+		from = netip.Prefix{}
+	}
 	l.mu.Lock()
 	if l.perAddress > 0 && from.IsValid() && l.open[from] >= l.perAddress {
 		l.mu.Unlock()
@@ -65,15 +71,17 @@ func (l *listener) admit(raw net.Conn) *conn {
 	}
 	c := &conn{Conn: raw, listener: l, from: from}
 	l.open[from]++
-	l.handshakes = append(l.handshakes, c)
 	var oldest *conn
-	if len(l.handshakes) > maxHandshakes {
+	if l.maxHandshakes > 0 {
+		l.handshakes = append(l.handshakes, c)
+	}
+	if len(l.handshakes) > l.maxHandshakes {
 		oldest = l.handshakes[0]
 		oldest.cut.Store(true)
 	}
 	l.mu.Unlock()
 	if oldest != nil {
-		l.refusals.add(refusedHandshakes, oldest.RemoteAddr(), nil, "limit", maxHandshakes)
+		l.refusals.add(refusedHandshakes, oldest.RemoteAddr(), nil, "limit", l.maxHandshakes)
 		_ = oldest.Close()
 	}
 	return c
@@ -109,20 +117,25 @@ func (l *listener) closed(c *conn) {
 // prefixOf returns what counts as one address: an IPv4 address, or the /64 that one IPv6 host has for itself. What is no
 // IP address, such as a connection in memory, counts for nothing.
 func prefixOf(addr net.Addr) netip.Prefix {
-	tcp, ok := addr.(*net.TCPAddr)
-	if !ok {
-		return netip.Prefix{}
-	}
-	ip := tcp.AddrPort().Addr().Unmap()
+	ip := addressOf(addr)
 	bits := 32
 	if ip.Is6() {
 		bits = 64
 	}
-	prefix, err := ip.WithZone("").Prefix(bits)
+	prefix, err := ip.Prefix(bits)
 	if err != nil {
 		return netip.Prefix{}
 	}
 	return prefix
+}
+
+// addressOf returns the IP address, the zero one of what has none.
+func addressOf(addr net.Addr) netip.Addr {
+	tcp, ok := addr.(*net.TCPAddr)
+	if !ok {
+		return netip.Addr{}
+	}
+	return tcp.AddrPort().Addr().Unmap().WithZone("")
 }
 
 // conn is a connection that is counted until it is closed.
@@ -147,7 +160,8 @@ func (c *conn) Close() error {
 type handshaker struct {
 	credentials.TransportCredentials
 	identity *pki.Identity
-	refusals *refusals
+	refusals *refusals // of connections
+	early    *refusals // of calls
 }
 
 // ServerHandshake implements credentials.TransportCredentials.
@@ -166,12 +180,12 @@ func (h handshaker) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInf
 	}
 	of := &connection{TLSInfo: tls, address: hostOf(raw.RemoteAddr())}
 	of.peer, _ = h.identity.PeerName(tls.State)
-	return secure, of, nil
+	return newHeard(secure, of, h.early), of, nil
 }
 
 // Clone implements credentials.TransportCredentials.
 func (h handshaker) Clone() credentials.TransportCredentials {
-	return handshaker{h.TransportCredentials.Clone(), h.identity, h.refusals}
+	return handshaker{h.TransportCredentials.Clone(), h.identity, h.refusals, h.early}
 }
 
 var _ net.Listener = (*listener)(nil)

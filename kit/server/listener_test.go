@@ -33,7 +33,7 @@ func TestAnAddressIsAnIPv4OneOrTheNetworkOfAnIPv6Host(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := newListener(nil, 2, &refusals{log: slog.New(slog.DiscardHandler), clock: clock.System(), count: count})
+	l := newListener(nil, 2, &refusals{text: connectionRefused, log: slog.New(slog.DiscardHandler), clock: clock.System(), count: count})
 	var first *conn
 	for _, tc := range []struct {
 		ip string

@@ -72,7 +72,7 @@ func (c *call) tellEnd(code codes.Code, now time.Time) {
 	c.tell.Handled(code, reason, took, &c.trace)
 	line := telemetry.Call{
 		At: now, Method: c.name, Code: code.String(), Took: took, RequestID: c.RequestID, TraceID: c.trace.ID(), Reason: reason,
-		Peer: c.conn.peer, User: c.Caller.UserID(), Address: cmp.Or(c.Caller.Address, c.conn.address),
+		Peer: c.conn.peer, Client: telemetry.ClientOf(c.header), User: c.Caller.UserID(), Address: cmp.Or(c.Caller.Address, c.conn.address),
 		Received: c.received.Load(), ReceivedBytes: c.receivedBytes.Load(), Sent: c.sent.Load(), SentBytes: c.sentBytes.Load(),
 	}
 	c.trace.End(now, code, reason, line.Address)
@@ -141,9 +141,11 @@ func (s *Server) observeMethods(ours []protoreflect.ServiceDescriptor) error {
 	if s.telemetry, err = t.Service(s.cfg.Identity.Name()); err != nil {
 		return fmt.Errorf("telemetry: %w", err)
 	}
-	s.refusals.count, err = s.telemetry.Counter("concordat_connections_refused_total",
-		"Connections that were refused before a call could come over them, by the reason.", "reason")
-	if err != nil {
+	if s.refusals.count, err = refusedCounter(s.telemetry); err != nil {
+		return err
+	}
+	if s.early.count, err = s.telemetry.Counter("concordat_calls_refused_early_total",
+		"Calls that gRPC refused by itself before they began: their headers could not be taken, or the connection had no room or was ending."); err != nil {
 		return fmt.Errorf("telemetry: %w", err)
 	}
 	s.methods = make(map[string]observed, len(s.policies))

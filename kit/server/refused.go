@@ -36,9 +36,12 @@ const (
 	refusedBroken      = "broken" // by the other end, and whatever else can go wrong
 )
 
+const connectionRefused = "connection refused"
+
 // refusals are the connections that did not become one that calls can come over. No call tells of them, so this does: each is
 // counted, and the log has a line now and then, whoever it is that tries.
 type refusals struct {
+	text  string // of the line
 	log   *slog.Logger
 	clock clock.Clock
 	count telemetry.Counter
@@ -54,18 +57,23 @@ func (r *refusals) add(reason string, from net.Addr, cause error, attrs ...any) 
 	if reason == refusedBroken && gone(cause) {
 		return // who opens a connection and closes it has done nothing, such as a check that the port is open
 	}
+	attrs = append([]any{"reason", reason}, attrs...)
+	if cause != nil {
+		attrs = append(attrs, "cause", cause.Error())
+	}
+	r.note(1, from, attrs...)
+}
+
+// note has the log say now and then how many more there were.
+func (r *refusals) note(more int, from net.Addr, attrs ...any) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.untold++
+	r.untold += more
 	now := r.clock.Now()
 	if now.Sub(r.told) < tellEvery {
 		return
 	}
-	attrs = append([]any{"reason", reason, "address", hostOf(from), "refused", r.untold}, attrs...)
-	if cause != nil {
-		attrs = append(attrs, "cause", cause.Error())
-	}
-	r.log.Warn("connection refused", attrs...)
+	r.log.Warn(r.text, append([]any{"address", hostOf(from), "refused", r.untold}, attrs...)...)
 	r.told, r.untold = now, 0
 }
 

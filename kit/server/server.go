@@ -108,7 +108,8 @@ type Server struct {
 	methods   map[string]observed // by full name
 	unknown   observed
 	arrivals  arrivals
-	refusals  *refusals
+	refusals  *refusals // of connections
+	early     *refusals // of calls, by grpc-go itself (early.go)
 	digest    func() (string, error)
 	found     atomic.Pointer[[]Check] // by the checks when they were last asked
 	validator *validator
@@ -126,11 +127,12 @@ type protoMessage = protoreflect.ProtoMessage
 // that contradicts itself, or where a validation rule does not compile.
 func New(cfg Config, register func(grpc.ServiceRegistrar)) (*Server, error) {
 	s := &Server{cfg: cfg, health: health.NewServer(), ready: make(chan struct{})}
-	s.refusals = &refusals{log: cfg.Log, clock: cfg.Clock}
+	s.refusals = &refusals{text: connectionRefused, log: cfg.Log, clock: cfg.Clock}
+	s.early = &refusals{text: "calls refused before they began", log: cfg.Log, clock: cfg.Clock}
 	s.cfg.Listener = newListener(cfg.Listener, cfg.ConnectionsPerAddress, s.refusals)
 	s.drain, s.startStop = context.WithCancel(context.Background())
 	s.grpc = grpc.NewServer(
-		grpc.Creds(handshaker{credentials.NewTLS(cfg.Identity.ServerTLS()), cfg.Identity, s.refusals}),
+		grpc.Creds(handshaker{credentials.NewTLS(cfg.Identity.ServerTLS()), cfg.Identity, s.refusals, s.early}),
 		grpc.InTapHandle(s.announce),
 		grpc.UnknownServiceHandler(func(_ any, ss grpc.ServerStream) error { return s.serve(ss, nil) }), // refused on the way
 		grpc.ForceServerCodecV2(codec{protoCodec}),

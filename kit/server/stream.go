@@ -176,8 +176,15 @@ func (s *serverStream) RecvMsg(m any) error {
 // up because the call ends, grpc-go answers for us.
 func (s *serverStream) SendMsg(m any) error {
 	message, _ := m.(proto.Message)
-	_, prepared := m.(*grpc.PreparedMsg)
-	if !prepared {
+	prepared := false
+	switch known := m.(type) {
+	case *grpc.PreparedMsg:
+		prepared = true
+	case *encoded:
+		s.call.sentBytes.Add(int64(known.data.Len()))
+		message, s.out.data = known.message, known.data
+		m = &s.out
+	default:
 		data, err := protoCodec.Marshal(m)
 		if err != nil {
 			return fmt.Errorf("encode a %T: %w", m, err)

@@ -31,6 +31,8 @@ type Call struct {
 	Cause, Panic, Stack string
 	// Peer is the name at the other end of the connection. It is always there.
 	Peer string
+	// Client is what the client says it is; see ClientOf.
+	Client string
 	// User is whose access token the call came with.
 	User string
 	// Address is where the call came from. It is always there.
@@ -87,7 +89,7 @@ const (
 )
 
 // fieldCount is how many fields a line has at most.
-const fieldCount = 18
+const fieldCount = 19
 
 func (c *Call) fields() [fieldCount]field {
 	return [...]field{
@@ -103,6 +105,7 @@ func (c *Call) fields() [fieldCount]field {
 		{key: "panic", text: c.Panic, kind: optional},
 		{key: "stack", text: c.Stack, kind: optional},
 		{key: "peer", text: c.Peer},
+		{key: "client", text: c.Client, kind: optional},
 		{key: "user", text: c.User, kind: optional},
 		{key: "address", text: c.Address},
 		{key: "received", number: c.Received, kind: number},

@@ -20,7 +20,7 @@ func TestALineOfACallLooksAsSlogWouldWriteIt(t *testing.T) {
 	full := Call{
 		At: time.Now(), Method: "/users.v1.UserService/GetUser", Code: "Internal", Took: 1234567 * time.Nanosecond, RequestID: "r-1", TraceID: "0af7",
 		Reason: "INTERNAL", Fields: "a.b r1, c r2", Details: "k=v", Cause: "line 1\nline \"2\" \\ é <b>\x00", Panic: "x=1", Stack: "goroutine 1\n\tmain.go:1",
-		Peer: "gateway", User: "u1", Address: "::1", Received: 1, ReceivedBytes: 20, Sent: 2, SentBytes: 1 << 40,
+		Peer: "gateway", Client: "shop/v1.2", User: "u1", Address: "::1", Received: 1, ReceivedBytes: 20, Sent: 2, SentBytes: 1 << 40,
 	}
 	bare := Call{At: time.Now(), Method: "/a/b", Code: "OK", RequestID: "r"}
 	for name, tc := range map[string]struct {

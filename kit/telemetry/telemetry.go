@@ -3,8 +3,9 @@
 // collector read it.
 //
 // It promises that a call which is not sampled costs a few counters and no span, that its trace goes on to other services all
-// the same, and that no label, attribute or line comes from what a caller may choose freely. What is lost when the process
-// dies without a stop: the log lines of the last tenth of a second that are no errors, and the spans that wait to be sent.
+// the same, and that no label, attribute or line comes from what a caller may choose freely; what a client says it is
+// (ClientOf) has bounds, and is no label. What is lost when the process dies without a stop: the log lines of the last tenth of
+// a second that are no errors, and the spans that wait to be sent.
 package telemetry
 
 import (

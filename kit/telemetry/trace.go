@@ -122,7 +122,7 @@ func (s *Service) Begin(ctx context.Context, t *Trace, m *Method, header metadat
 		t.flags &^= trace.FlagsSampled // whoever is called from here follows, whatever the caller wanted
 		return ctx
 	}
-	return s.record(ctx, t, m, at, from)
+	return s.record(ctx, t, m, at, from, ClientOf(header))
 }
 
 // remote returns what the caller says of its span.
@@ -136,17 +136,21 @@ func (t *Trace) remote() trace.SpanContext {
 	})
 }
 
-// record makes the span of a call, with a link where there is one to make.
-func (s *Service) record(ctx context.Context, t *Trace, m *Method, at time.Time, from trace.SpanContext) context.Context {
+// record makes the span of a call, with a link where there is one to make, and with what the client says it is.
+func (s *Service) record(ctx context.Context, t *Trace, m *Method, at time.Time, from trace.SpanContext, client string) context.Context {
 	start := ctx
 	if t.came {
 		start = trace.ContextWithRemoteSpanContext(ctx, t.remote())
 	} else {
 		start = context.WithValue(ctx, rootKey{}, t.id)
 	}
+	attributes := addresses(ctx)
+	if client != "" {
+		attributes = append(attributes, attribute.String(clientAttribute, client))
+	}
 	options := []trace.SpanStartOption{
 		trace.WithSpanKind(trace.SpanKindServer), trace.WithTimestamp(at),
-		trace.WithAttributes(m.attributes...), trace.WithAttributes(addresses(ctx)...),
+		trace.WithAttributes(m.attributes...), trace.WithAttributes(attributes...),
 	}
 	if from.IsValid() {
 		options = append(options, trace.WithLinks(trace.Link{SpanContext: from}))

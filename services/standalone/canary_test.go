@@ -26,6 +26,7 @@ import (
 	authv1 "github.com/concordat-dev/concordat/gen/go/auth/v1"
 	policyv1 "github.com/concordat-dev/concordat/gen/go/policy/v1"
 	"github.com/concordat-dev/concordat/kit"
+	"github.com/concordat-dev/concordat/kit/kittest"
 )
 
 // What every planted secret begins with: one for text, and one for numbers, which fit where text does not.
@@ -206,16 +207,21 @@ func (s *search) call(w wire, m method, token string, body []byte, where string)
 
 // TestSecretsAreNeverWritten puts secrets into every field that the contract says is one, in requests that are right and
 // in requests that are wrong, over everything that the gateway and the services speak, and looks for them in all that the
-// process writes and answers.
+// process writes, exports and answers.
 func TestSecretsAreNeverWritten(t *testing.T) {
-	t.Parallel()
-	h := open(t, "--log-level=debug", "--usage-sample=1")
+	collector := kittest.NewCollector(t)
+	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.Endpoint)
+	t.Setenv("OTEL_BSP_MAX_QUEUE_SIZE", "100000") // no span is left out
+	h := open(t, "--log-level=debug", "--usage-sample=1", "--trace-ratio=1")
 	s := &search{t: t, exact: []string{password}}
 	people := []account{h.join(t, ""), h.join(t, "")}
 	for _, a := range people {
 		s.remember(a.access, a.refresh)
 	}
+	admin := h.join(t, h.find(`"admin_code": "([^"]+)"`)[1])
+	s.remember(admin.access, admin.refresh)
 	through := h.doors(t, nil)
+	b := s.browse(through.web, admin)
 	edge := append(slices.Clone(through.edge), connectWire{through.web, "proto"}, webWire{through.web, "json"})
 	direct := h.doors(t, certificate(t, h.pki, kit.Developer)).direct
 
@@ -242,19 +248,19 @@ func TestSecretsAreNeverWritten(t *testing.T) {
 	}
 	s.live(h, people[1])
 
-	admin := h.find(`^ +admin +(http://\S+)`)[1]
-	metrics := scrape(t, admin+"/metrics")
+	b.lookAtEvents(h.finish(t, people[0]))
+	b.lookAtReads(people[0])
+	b.lookAtPages()
+	port := h.find(`^ +admin +(http://\S+)`)[1]
+	b.lookAtAdmin(port)
+	metrics := scrape(t, port+"/metrics")
 	if !strings.Contains(metrics, `grpc_method="SignIn"`) {
 		t.Error("the metrics do not speak of the calls: they cannot tell")
 	}
-	s.look("the metrics", metrics)
-	s.lookForExact("the metrics", metrics)
-	used := scrape(t, admin+"/usage")
+	used := scrape(t, port+"/usage")
 	if !strings.Contains(used, `"field": "password"`) {
 		t.Error("the usage does not speak of the secrets: it cannot tell")
 	}
-	s.look("the usage", used)
-	s.lookForExact("the usage", used)
 
 	if code := h.signal(syscall.SIGTERM); code != 0 {
 		t.Errorf("exit code %d", code)
@@ -264,9 +270,9 @@ func TestSecretsAreNeverWritten(t *testing.T) {
 		t.Errorf("the log has %d lines for %d calls: it cannot tell", n, s.calls)
 	}
 	for line := range strings.Lines(out) {
-		s.look("the log", line)
-		s.lookForExact("the log", line)
+		s.show("the log", line)
 	}
+	s.lookAtTraces(collector, out)
 	files, stored := 0, false
 	err := filepath.WalkDir(h.dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
@@ -275,8 +281,7 @@ func TestSecretsAreNeverWritten(t *testing.T) {
 		data, err := os.ReadFile(path)
 		files++
 		stored = stored || bytes.Contains(data, []byte(people[0].email))
-		s.look(path, string(data))
-		s.lookForExact(path, string(data))
+		s.show(path, string(data))
 		return err
 	})
 	if err != nil || !stored {

@@ -57,7 +57,7 @@ func at(t *testing.T, gateway string) *person {
 	}
 }
 
-const password = "correct horse battery"
+const password = "a wooden staple, twice" // and none that a page gives as an example
 
 // signUp makes an account; requestID is any UUID, one for each account.
 func (p *person) signUp(t *testing.T, email, requestID, adminCode string) {

@@ -23,6 +23,7 @@ import (
 	"github.com/concordat-dev/concordat/kit"
 	"github.com/concordat-dev/concordat/kit/id"
 	"github.com/concordat-dev/concordat/kit/pki"
+	"github.com/concordat-dev/concordat/kit/server"
 	"github.com/concordat-dev/concordat/kit/settings"
 	"github.com/concordat-dev/concordat/kit/telemetry"
 	"github.com/concordat-dev/concordat/services/gateway/internal/contract"
@@ -94,6 +95,9 @@ func (a *App) build(ctx context.Context) (err error) {
 	}); err != nil {
 		return err
 	}
+	if err := a.bound(); err != nil {
+		return err
+	}
 	newID := id.Generator(a.deps.Clock, a.deps.Random)
 	if a.forwarder, err = forward.New(forward.Config{
 		Contract: a.contract, Conn: a.upstreams.Conn, Proxies: forward.Proxies(a.cfg.TrustedProxy),
@@ -150,6 +154,19 @@ func (a *App) listen() (err error) {
 			return fmt.Errorf("%s: %s can be reached from other machines, which needs a certificate: --edge-cert and --edge-key", l.setting, address)
 		}
 	}
+	return nil
+}
+
+// bound gives each address its share of the connections of each listener; those of proxies are many callers'.
+func (a *App) bound() error {
+	bounds, err := server.NewBounds(server.BoundsConfig{
+		ConnectionsPerAddress: a.cfg.ConnectionsPerAddress, Exempt: a.cfg.TrustedProxy,
+		Telemetry: a.signals, Log: a.deps.Log, Clock: a.deps.Clock,
+	})
+	if err != nil {
+		return err
+	}
+	a.httpListener, a.grpcListener = bounds.Listen(a.httpListener), bounds.Listen(a.grpcListener)
 	return nil
 }
 

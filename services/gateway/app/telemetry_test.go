@@ -132,12 +132,12 @@ func TestATraceGoesOnThroughTheEdgeWhereItFollowsCallers(t *testing.T) {
 		call            func(w *world, parent string) error
 	}{
 		"gRPC": {"grpc", "0af7651916cd43dd8448eb211c80319c", func(w *world, parent string) error {
-			ctx := metadata.AppendToOutgoingContext(w.as(t.Context()), "traceparent", parent, "tracestate", "vendor=1", "x-flags", "forged")
+			ctx := metadata.AppendToOutgoingContext(w.as(t.Context()), "traceparent", parent, "tracestate", "vendor=1", "x-flags", "forged", "x-concordat-client", "shop/1.0")
 			_, err := paymentsv1.NewPaymentServiceClient(w.conn()).Charge(ctx, chargeOf("k", 1999))
 			return err
 		}},
 		"REST": {"rest", "1af7651916cd43dd8448eb211c80319c", func(w *world, parent string) error {
-			if r := w.do("POST", "/v1/charges", charge("k", "1999"), jsonType, w.bearer(), "traceparent: "+parent, "tracestate: vendor=1", "x-flags: forged"); r.code != http.StatusOK {
+			if r := w.do("POST", "/v1/charges", charge("k", "1999"), jsonType, w.bearer(), "traceparent: "+parent, "tracestate: vendor=1", "x-flags: forged", "x-concordat-client: shop/1.0"); r.code != http.StatusOK {
 				return connect.NewError(connect.CodeUnknown, io.ErrUnexpectedEOF)
 			}
 			return nil
@@ -171,6 +171,12 @@ func TestATraceGoesOnThroughTheEdgeWhereItFollowsCallers(t *testing.T) {
 				if s.Service != "gateway" || s.Name != "payments.v1.PaymentService/Charge" || s.Attributes["rpc.grpc.status_code"] != "0" {
 					t.Errorf("%+v", s)
 				}
+			}
+			if edge.Attributes["concordat.client"] != "shop/1.0" || !strings.Contains(w.log.String(), `"client":"shop/1.0"`) {
+				t.Errorf("the edge does not say what its client is: %v", edge.Attributes)
+			}
+			if got := w.money.headers["x-concordat-client"]; len(got) != 1 || !strings.HasPrefix(got[0], "gateway/") {
+				t.Errorf("the service is told that its client is %q", got)
 			}
 			if edge.Attributes["concordat.edge.protocol"] != tc.protocol || edge.Attributes["client.address"] != "127.0.0.1" {
 				t.Errorf("the edge says %v", slices.Sorted(maps.Keys(edge.Attributes)))

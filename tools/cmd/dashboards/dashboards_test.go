@@ -4,13 +4,15 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/promql/parser"
 	"go.yaml.in/yaml/v3"
 
 	"github.com/concordat-dev/concordat/tools/internal/repo"
@@ -147,12 +149,12 @@ func panels(list []*panel) []*panel {
 	return all
 }
 
-func TestExpressionsUseDeclaredMetricsAndAllOfThem(t *testing.T) {
+func TestExpressionsUseDeclaredMetricsAndLabelsAndAllOfThem(t *testing.T) {
 	_, _, board, rules, _ := rendered(t)
 	used := map[string]bool{}
-	known := map[string]bool{}
+	known, has := map[string]bool{}, map[string][]string{}
 	for _, m := range metrics() {
-		known[m.name] = true
+		known[m.name], has[m.name] = true, append([]string{"job", "instance"}, m.labels...)
 		if m.says == "" {
 			t.Errorf("nobody knows what %s says", m.name)
 		}
@@ -162,6 +164,11 @@ func TestExpressionsUseDeclaredMetricsAndAllOfThem(t *testing.T) {
 		for _, r := range g.Rules {
 			if r.Record != "" {
 				known[r.Record] = true
+				of, err := parse(r.Expr)
+				if err != nil {
+					t.Errorf("Prometheus cannot read %s: %v", r.Expr, err)
+				}
+				has[r.Record] = slices.Concat(slices.Sorted(maps.Keys(r.Labels)), of.labels, has[r.Record])
 			}
 			if (r.Record == "") == (r.Alert == "") {
 				t.Errorf("a rule has to record or to alert: %+v", r)
@@ -181,13 +188,25 @@ func TestExpressionsUseDeclaredMetricsAndAllOfThem(t *testing.T) {
 		}
 	}
 	for _, e := range expressions {
-		if !balanced(e) {
-			t.Errorf("brackets of %s", e)
+		of, err := parse(e)
+		if err != nil {
+			t.Errorf("Prometheus cannot read %s: %v", e, err)
+			continue
 		}
-		for _, name := range names(e) {
-			used[name] = true
-			if !known[name] {
-				t.Errorf("%s is not declared: %s", name, e)
+		for _, selector := range of.series {
+			used[selector.Name] = true
+			if !known[selector.Name] {
+				t.Errorf("%s is not declared: %s", selector.Name, e)
+			}
+			for _, m := range selector.LabelMatchers {
+				if m.Name != labels.MetricName && !slices.Contains(has[selector.Name], m.Name) {
+					t.Errorf("%s has no label %s: %s", selector.Name, m.Name, e)
+				}
+			}
+		}
+		for _, label := range of.labels {
+			if !slices.ContainsFunc(of.series, func(s *parser.VectorSelector) bool { return slices.Contains(has[s.Name], label) }) {
+				t.Errorf("nothing has the label %s: %s", label, e)
 			}
 		}
 	}
@@ -198,54 +217,57 @@ func TestExpressionsUseDeclaredMetricsAndAllOfThem(t *testing.T) {
 	}
 }
 
-func TestNamesFindsTheMetricsOfAnExpression(t *testing.T) {
+func TestAnExpressionIsReadAsPrometheusReadsIt(t *testing.T) {
 	for expr, want := range map[string]string{
-		`sum by (a_b, c) (rate(x_total{y="z_z", q=~"[.]{2}"}[5m])) / on (d) group_left (e) up > 0.25 * r:s:t`: "x_total up r:s:t",
-		`histogram_quantile(0.9, sum by (le) (rate(m_bucket[$__rate_interval])))`:                             "m_bucket",
-		`(a_total or vector(0)) - time() < max_over_time((b - time())[1d:5m])`:                                "a_total b",
+		`sum by (a_b, c) (rate(x_total{y="z_z", q=~"[.]{2}"}[5m])) / on (d) group_left (e) up > 0.25 * r:s:t`: "x_total up r:s:t; a_b c d e",
+		`histogram_quantile(0.9, sum by (le) (rate(m_bucket[$__rate_interval])))`:                             "m_bucket; le",
+		`(a_total or vector(0)) - time() < max_over_time((b - time())[1d:5m])`:                                "a_total b; ",
 	} {
-		if got := strings.Join(names(expr), " "); got != want {
-			t.Errorf("%s: %q, want %q", expr, got, want)
+		got, err := parse(expr)
+		var names []string
+		for _, s := range got.series {
+			names = append(names, s.Name)
+		}
+		if text := strings.Join(names, " ") + "; " + strings.Join(got.labels, " "); err != nil || text != want {
+			t.Errorf("%s: %q, %v; want %q", expr, text, err, want)
+		}
+	}
+	for _, wrong := range []string{
+		`sum(rate(a_total[5m])`, `rate(a_total)`, `rate(sum(a_total)[5m])`, `a_total{b=c}`, `histogram_quantil(0.9, a)`, `a + on b`, `a_total{b=~"("}`, `sum by (a) b >`,
+	} {
+		if _, err := parse(wrong); err == nil {
+			t.Errorf("nobody minds %s", wrong)
 		}
 	}
 }
 
-var (
-	quotedText = regexp.MustCompile(`"[^"]*"`)
-	matchers   = regexp.MustCompile(`\{[^}]*\}|\[[^\]]*\]`)
-	labelLists = regexp.MustCompile(`\b(by|on|group_left)\s*\([^)]*\)`)
-	call       = regexp.MustCompile(`\b[a-z_0-9]+\s*\(`)
-	name       = regexp.MustCompile(`[a-zA-Z_:][a-zA-Z0-9_:]*`)
-)
-
-// names returns the metrics in an expression of PromQL: what is left of its words without labels, functions and operators.
-func names(expr string) []string {
-	for _, re := range []*regexp.Regexp{quotedText, matchers, labelLists} {
-		expr = re.ReplaceAllString(expr, " ")
-	}
-	expr = call.ReplaceAllString(expr, "(") // functions and, before a bracket, operators
-	var found []string
-	for _, word := range name.FindAllString(expr, -1) {
-		if !slices.Contains([]string{"or", "and", "sum", "max", "min", "count"}, word) {
-			found = append(found, word)
-		}
-	}
-	return found
+// expression is what a test wants to know of an expression of PromQL.
+type expression struct {
+	series []*parser.VectorSelector
+	labels []string // that results are grouped and matched by
 }
 
-func balanced(expr string) bool {
-	var open []rune
-	pairs := map[rune]rune{')': '(', ']': '[', '}': '{'}
-	for _, r := range quotedText.ReplaceAllString(expr, "") {
-		switch r {
-		case '(', '[', '{':
-			open = append(open, r)
-		case ')', ']', '}':
-			if len(open) == 0 || open[len(open)-1] != pairs[r] {
-				return false
+// parse reads an expression with Prometheus's own parser, once Grafana has put the interval in.
+func parse(expr string) (expression, error) {
+	var of expression
+	root, err := parser.ParseExpr(strings.ReplaceAll(expr, "$__rate_interval", "1m"))
+	if err != nil {
+		return of, err
+	}
+	parser.Inspect(root, func(n parser.Node, _ []parser.Node) error {
+		switch n := n.(type) {
+		case *parser.VectorSelector:
+			of.series = append(of.series, n)
+		case *parser.AggregateExpr:
+			of.labels = append(of.labels, n.Grouping...)
+		case *parser.BinaryExpr:
+			if n.VectorMatching != nil {
+				of.labels = append(of.labels, slices.Concat(n.VectorMatching.MatchingLabels, n.VectorMatching.Include)...)
 			}
-			open = open[:len(open)-1]
 		}
-	}
-	return len(open) == 0
+		return nil
+	})
+	slices.Sort(of.labels)
+	of.labels = slices.Compact(of.labels)
+	return of, nil
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	authv1 "github.com/concordat-dev/concordat/gen/go/auth/v1"
@@ -64,7 +65,15 @@ func (s *userServer) WatchUserEvents(req *authv1.WatchUserEventsRequest, stream 
 	self := identity.From(ctx).User
 	unsent := false // an event that the stream is resumed before
 	send := func(e *eventlog.Event, token string) error {
-		if err := stream.Send(&authv1.WatchUserEventsResponse{Event: eventToProto(e), ResumeToken: token}); err != nil {
+		var err error
+		if e == nil {
+			err = stream.Send(&authv1.WatchUserEventsResponse{ResumeToken: token})
+		} else {
+			err = server.Tell(stream, sub, token, func() proto.Message {
+				return &authv1.WatchUserEventsResponse{Event: eventToProto(e), ResumeToken: token}
+			})
+		}
+		if err != nil {
 			unsent = true
 			return err
 		}
@@ -120,9 +129,6 @@ func eventOf(e eventlog.Event) auth.Event {
 }
 
 func eventToProto(e *eventlog.Event) *authv1.UserEvent {
-	if e == nil {
-		return nil
-	}
 	event := eventOf(*e)
 	p := &authv1.UserEvent{
 		UserId:    string(event.UserID),

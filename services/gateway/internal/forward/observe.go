@@ -93,6 +93,7 @@ type call struct {
 	method   *contract.Method // nil for what is not of the contract
 	id       string
 	address  string
+	client   string // what it says it is
 	protocol string
 	started  time.Time
 	origin   *Origin // nil on a listener of our own

@@ -88,6 +88,7 @@ func (t *teller) begin(ctx context.Context, c *call) context.Context {
 		c.tell = t.unknown
 	}
 	header, _ := metadata.FromIncomingContext(ctx)
+	c.client = telemetry.ClientOf(header)
 	ctx = t.service.Begin(ctx, &c.trace, c.tell, header, c.started)
 	c.trace.Set("concordat.edge.protocol", c.protocol)
 	return telemetry.NewContext(ctx, &c.trace)
@@ -160,7 +161,7 @@ func (t *teller) end(ctx context.Context, c *call, err error) {
 		return
 	}
 	line := telemetry.Call{
-		At: now, Method: c.name, Code: code.String(), Took: took, RequestID: c.id, TraceID: c.trace.ID(), Reason: reason, Address: c.address,
+		At: now, Method: c.name, Code: code.String(), Took: took, RequestID: c.id, TraceID: c.trace.ID(), Reason: reason, Client: c.client, Address: c.address,
 		Received: c.messagesIn.Load(), ReceivedBytes: c.bytesIn.Load(), Sent: c.messagesOut.Load(), SentBytes: c.bytesOut.Load(),
 	}
 	if c.cause != nil {

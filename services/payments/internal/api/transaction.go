@@ -2,6 +2,7 @@ package api
 
 import (
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
 
 	paymentsv1 "github.com/concordat-dev/concordat/gen/go/payments/v1"
 	"github.com/concordat-dev/concordat/kit/server"
@@ -19,10 +20,11 @@ func (s *Server) WatchTransactions(
 	}
 	defer feed.Close()
 	return server.Follow(ctx, feed, func(t *payments.Transaction, token string) error {
-		resp := &paymentsv1.WatchTransactionsResponse{ResumeToken: token}
-		if t != nil {
-			resp.Transaction = transactionToProto(*t)
+		if t == nil {
+			return stream.Send(&paymentsv1.WatchTransactionsResponse{ResumeToken: token})
 		}
-		return stream.Send(resp)
+		return server.Tell(stream, feed, token, func() proto.Message {
+			return &paymentsv1.WatchTransactionsResponse{Transaction: transactionToProto(*t), ResumeToken: token}
+		})
 	})
 }

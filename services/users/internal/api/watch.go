@@ -2,6 +2,7 @@ package api
 
 import (
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	usersv1 "github.com/concordat-dev/concordat/gen/go/users/v1"
@@ -25,11 +26,12 @@ func (s *Server) WatchUsers(req *usersv1.WatchUsersRequest, stream grpc.ServerSt
 	}
 	defer sub.Close()
 	return server.Follow(ctx, sub, func(e *users.Event, token string) error {
-		resp := &usersv1.WatchUsersResponse{ResumeToken: token}
-		if e != nil {
-			resp.Event = eventToProto(*e)
+		if e == nil {
+			return stream.Send(&usersv1.WatchUsersResponse{ResumeToken: token})
 		}
-		return stream.Send(resp)
+		return server.Tell(stream, sub, token, func() proto.Message {
+			return &usersv1.WatchUsersResponse{Event: eventToProto(*e), ResumeToken: token}
+		})
 	})
 }
 

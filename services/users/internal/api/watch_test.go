@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/fieldmaskpb"
 
 	usersv1 "github.com/concordat-dev/concordat/gen/go/users/v1"
 	"github.com/concordat-dev/concordat/kit/clock"
@@ -122,6 +124,54 @@ func TestAWatchGoesOnFromItsToken(t *testing.T) {
 	}
 	err := received(c.WatchUsers(timeout(t), &usersv1.WatchUsersRequest{ResumeToken: strings.Repeat("x", 257)}))
 	kittest.WantViolations(t, kittest.WantFault(t, err, codes.InvalidArgument, "INVALID_REQUEST"), "resume_token")
+}
+
+func TestWhatWatchersShareOfAnEventEndsWithItsErasure(t *testing.T) {
+	t.Parallel()
+	c := admin(start(t))
+	one, other, filtered := watch(t, c, "", ""), watch(t, c, "", ""), watch(t, c, `display_name = "Nobody"`, "")
+	from := one.token
+	user := create(t, c, request(1))
+	told := func(w *watcher) *usersv1.WatchUsersResponse {
+		t.Helper()
+		msg, err := w.stream.Recv()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return msg
+	}
+	first, same := told(one), told(other)
+	if !proto.Equal(first, same) || first.GetEvent().GetUser().GetEmail() != user.GetEmail() {
+		t.Errorf("two who watch the same are told %v and %v", first, same)
+	}
+	if _, err := c.UpdateUser(timeout(t), &usersv1.UpdateUserRequest{
+		User:       &usersv1.User{UserId: user.GetUserId(), DisplayName: "Nobody", Etag: user.GetEtag()},
+		UpdateMask: &fieldmaskpb.FieldMask{Paths: []string{"display_name"}}, RequestId: requestID(90),
+	}); err != nil {
+		t.Fatal(err)
+	}
+	// Who watches something else is told of the same event in a message of its own.
+	if all, some := told(one), told(filtered); all.GetResumeToken() == some.GetResumeToken() ||
+		!proto.Equal(all.GetEvent().GetUser(), some.GetEvent().GetUser()) || !some.GetEvent().GetMatches() {
+		t.Errorf("two who watch different things are told %v and %v", all, some)
+	}
+	if _, err := c.EraseUser(timeout(t), &usersv1.EraseUserRequest{UserId: user.GetUserId(), RequestId: requestID(91)}); err != nil {
+		t.Fatal(err)
+	}
+	resumed, err := c.WatchUsers(timeout(t), &usersv1.WatchUsersRequest{ResumeToken: from})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for erased := false; !erased; {
+		msg, err := resumed.Recv()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if email := msg.GetEvent().GetUser().GetEmail(); email != "" {
+			t.Errorf("%v shows the address of somebody who was erased", msg)
+		}
+		erased = msg.GetEvent().GetEventType() == usersv1.UserEventType_USER_EVENT_TYPE_ERASED
+	}
 }
 
 func TestAResumeTokenWithAnyBitFlippedIsRefused(t *testing.T) {
