@@ -251,6 +251,16 @@ func (w *Work) Put(p Payment, what TransactionType, amount int64) Payment {
 	return p
 }
 
+// PutDeclined writes that a processor has declined what it was asked for of a payment that is there: to capture amount,
+// to cancel, or to give back. p is written as it is. What is told and returned has the decline, which the payment itself
+// keeps nothing of: it has not failed.
+func (w *Work) PutDeclined(p Payment, amount int64, decline Decline) Payment {
+	p = w.Put(p, TransactionFailed, amount)
+	p.Decline = decline
+	w.told[len(w.told)-1].Payment.Decline = decline
+	return p
+}
+
 // Account returns the account with the key, and opens it, without a limit, where there is none.
 func (w *Work) Account(key ledger.Key) *ledger.Account {
 	if a := w.Book.Account(key); a != nil {
