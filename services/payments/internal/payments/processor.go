@@ -37,6 +37,6 @@ type Processor interface {
 	Immediate(op Operation) bool
 	// Process does what the operation says, once for its key. NotDeclined means that it was done, a decline that it was not
 	// and will not be: the answer to a key is final. An error means that it is not known whether it was done: asking again
-	// with the same key tells.
+	// with the same key tells. It returns when ctx ends.
 	Process(ctx context.Context, op Operation) (Decline, error)
 }
