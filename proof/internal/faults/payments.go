@@ -46,7 +46,9 @@ func Payments() Service {
 		// Who is locked is answered without a write: with what is kept of the key.
 		Alone:    state.LockAll,
 		Controls: paymentsControls(),
-		Faults:   func(b *bench) []fault { return []fault{{authAway, "auth_outages", b.authAway}} },
+		Faults: func(b *bench) []fault {
+			return []fault{{authAway, "auth_outages", b.authAway}, {twoReplicas, "replica_rounds", b.replicas}}
+		},
 	}
 }
 
