@@ -75,7 +75,7 @@ type Command struct {
 	Run func(w *Work) (Outcome, error)
 }
 
-// Loaded is what a store has read for the commands of a work, in one snapshot under the lock of the ledger.
+// Loaded is what a store has read for the commands of a work, or remembers: all of it as it is at Head.
 type Loaded struct {
 	Head      Head
 	Kept      []Kept // the claims that have been made before
