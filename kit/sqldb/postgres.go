@@ -37,8 +37,8 @@ const (
 	idleRead  = 5 * time.Minute
 	// mostLockWait bounds the wait for a row lock, below three quarters of what is left of the call.
 	mostLockWait = busyTimeout
-	// mostOne bounds a statement that is run by itself: as long as the longest call that is answered by one may take. Its own
-	// deadline is not told to the server, which would cost another round trip.
+	// mostOne bounds a statement that is run by itself: as long as the longest call that is answered by one may take. Its
+	// own deadline is not told to the server, which would cost another round trip.
 	mostOne = time.Minute
 )
 

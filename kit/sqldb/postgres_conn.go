@@ -126,8 +126,8 @@ func (c *pgConn) notice(n *pgconn.Notice) {
 // take makes the connection ready for who has taken it from the pool.
 func (c *pgConn) take(p plan) { c.plan, c.broken, c.used, c.unsaved = p, nil, false, false }
 
-// bound has the server end each statement after most, once for the connection, where nothing is configured for it. What is
-// to take longer, or less, says so in its transaction.
+// bound has the server end each statement after most, once for the connection, where nothing is configured for it. What
+// is to take longer, or less, says so in its transaction.
 func (c *pgConn) bound(ctx context.Context, most time.Duration) error {
 	if c.bounded {
 		return nil

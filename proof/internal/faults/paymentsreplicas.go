@@ -92,8 +92,8 @@ func (r *replicas) try(ctx context.Context, what string, call func(context.Conte
 	}
 }
 
-// turns has one replica charge alone, until nothing but its memory decides, and then the other one do something that moves
-// no money, and something that does, of which the first must know at its next charge.
+// turns has one replica charge alone, until nothing but its memory decides, and then the other one do something that
+// moves no money, and something that does, of which the first must know at its next charge.
 func (r *replicas) turns(ctx context.Context, front int, when string) {
 	back := 1 - front
 	customer := r.w.newID()

@@ -5,9 +5,10 @@
 //
 // What is promised: the payments, transfers, entries, keys and events of a command are committed together, and are on
 // the disk when Do returns nil. What a command decides by was read under the lock, or is remembered and brought up to
-// the head under it, so it is true when it is written. What two commands can never both have, such as a number or a key,
-// and how a payment's amounts are to each other, the constraints of the schema say once more; of balances and limits of
-// accounts they know nothing, and Verify proves the balances. A transfer cannot be changed or removed, but for its metadata: the database refuses it.
+// the head under it, so it is true when it is written. What two commands can never both have, such as a number or a
+// key, and how a payment's amounts are to each other, the constraints of the schema say once more; of balances and
+// limits of accounts they know nothing, and Verify proves the balances. A transfer cannot be changed or removed, but for
+// its metadata: the database refuses it.
 package sqlstore
 
 import (
