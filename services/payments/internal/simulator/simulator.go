@@ -121,15 +121,21 @@ func (s *Simulator) Process(ctx context.Context, op payments.Operation) (payment
 // declines says whether an operation is declined because of the token that its payment was made with, and whether that
 // is answered late.
 func (s *Simulator) declines(op payments.Operation) (declined, late bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	switch token := s.tokens[op.Payment]; op.Kind {
+	switch op.Kind {
 	case payments.OpCapture:
+		token := s.tokenOf(op.Payment)
 		return token == CaptureDeclined || token == LateCaptureDeclined, token == LateCaptureDeclined
 	case payments.OpRefund:
+		token := s.tokenOf(op.Payment)
 		return token == RefundDeclined || token == LateRefundDeclined, token == LateRefundDeclined
 	}
 	return false, false
+}
+
+func (s *Simulator) tokenOf(id payments.ID) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.tokens[id]
 }
 
 // remember remembers the token that a payment was made with.
