@@ -208,7 +208,7 @@ func (p *payments) resend() *charge {
 	if p.random.IntN(2) == 0 {
 		from = max(len(p.charges)-2*together, 0)
 	}
-	if c := p.charges[from+p.random.IntN(len(p.charges)-from)]; !c.refused {
+	if c := p.charges[from+p.random.IntN(len(p.charges)-from)]; !c.refused && (c.settled || !c.tried) {
 		return c
 	}
 	return nil
