@@ -74,7 +74,7 @@ func (o *one) QueryRowContext(ctx context.Context, query string, args ...any) *s
 
 // WriteOne runs one statement that writes, as a transaction of its own, and returns how many rows it says that it has
 // changed, or returned. On PostgreSQL that is one round trip, where a Write takes one to begin and one to commit. It is
-// not retried, and there is no limit but that of ctx. Listeners of the channels are told as by Tx.Notify.
+// not retried. There is no limit on the server but that of ReadOne. Listeners of the channels are told as by Tx.Notify.
 //
 // An error may be ErrOutcomeUnknown, as that of Write, also where a connection turned out to be broken.
 func (db *DB) WriteOne(ctx context.Context, query string, args []any, channels ...string) (n int64, err error) {
@@ -112,7 +112,7 @@ func (s *server) writeOne(ctx context.Context, query string, args []any) (int64,
 		return 0, err
 	}
 	defer s.writeTurns.give()
-	conn, err := take(ctx, s.pool, plan{})
+	conn, err := s.takeOne(ctx, s.pool)
 	if err != nil {
 		return 0, classify(ctx, err)
 	}

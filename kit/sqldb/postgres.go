@@ -1,6 +1,7 @@
 package sqldb
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"encoding/hex"
@@ -36,6 +37,9 @@ const (
 	idleRead  = 5 * time.Minute
 	// mostLockWait bounds the wait for a row lock, below three quarters of what is left of the call.
 	mostLockWait = busyTimeout
+	// mostOne bounds a statement that is run by itself: as long as the longest call that is answered by one may take. Its
+	// own deadline is not told to the server, which would cost another round trip.
+	mostOne = time.Minute
 )
 
 // writerLock is the advisory lock of Options.OneWriter, and migrationLock that of Open; both are numbers that nobody else
@@ -55,6 +59,8 @@ type server struct {
 
 	pool *sql.DB
 	side *sql.DB // for Healthy and notifications, which must not wait for the pool
+
+	mostOne time.Duration // see the constant
 
 	readTurns, writeTurns *turns // so that neither take all connections
 
@@ -95,6 +101,7 @@ func openPostgres(ctx context.Context, opts Options) (*DB, error) {
 		readTurns:  newTurns(share, opts.Clock),
 		writeTurns: newTurns(share, opts.Clock),
 		never:      make(chan struct{}),
+		mostOne:    cmp.Or(opts.mostOne, mostOne),
 	}
 	if opts.OneWriter {
 		s.writeTurns = newTurns(1, opts.Clock)
@@ -215,6 +222,18 @@ func take(ctx context.Context, pool *sql.DB, p plan) (session, error) {
 	return session{conn, own}, nil
 }
 
+// takeOne takes a connection for one statement that is run by itself.
+func (s *server) takeOne(ctx context.Context, pool *sql.DB) (session, error) {
+	conn, err := take(ctx, pool, plan{})
+	if err != nil {
+		return session{}, err
+	}
+	if err := conn.Raw(func(any) error { return conn.own.bound(ctx, s.mostOne) }); err != nil {
+		return session{}, errors.Join(fmt.Errorf("bound statements: %w", err), conn.Close())
+	}
+	return conn, nil
+}
+
 func (s *server) readOne(ctx context.Context, fn func(q Querier) error) error {
 	if err := s.readTurns.take(ctx, "a connection"); err != nil {
 		return err
@@ -225,7 +244,7 @@ func (s *server) readOne(ctx context.Context, fn func(q Querier) error) error {
 
 // tryOne runs one statement on a connection of the pool.
 func (s *server) tryOne(ctx context.Context, pool *sql.DB, fn func(q Querier) error) (err, again error) {
-	conn, err := take(ctx, pool, plan{})
+	conn, err := s.takeOne(ctx, pool)
 	if err != nil {
 		return err, mayRetry(err)
 	}
@@ -270,7 +289,8 @@ func (s *server) tryRead(ctx context.Context, fn func(q Querier) error) (err, ag
 }
 
 // limits returns the settings that bound a transaction on the server, below the deadline of the call: so the server ends a
-// statement by itself, and the connection lives on. They are for this transaction alone and go with its begin.
+// statement by itself, and the connection lives on. They are for this transaction alone and go with its begin. Without a
+// deadline what holds is what was configured for the server, and not what bounds a statement that is run by itself.
 func limits(ctx context.Context, idle time.Duration, locks bool) string {
 	text := fmt.Sprintf("; set local idle_in_transaction_session_timeout = %d", idle.Milliseconds())
 	lock := mostLockWait
@@ -279,6 +299,8 @@ func limits(ctx context.Context, idle time.Duration, locks bool) string {
 		left = max(left-min(left/10, 50*time.Millisecond), time.Millisecond)
 		text += fmt.Sprintf("; set local statement_timeout = %d", max(left.Milliseconds(), 1))
 		lock = min(lock, left*3/4)
+	} else {
+		text += "; set local statement_timeout to default"
 	}
 	if locks {
 		text += fmt.Sprintf("; set local lock_timeout = %d", max(lock.Milliseconds(), 1))

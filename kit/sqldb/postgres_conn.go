@@ -82,6 +82,7 @@ type pgConn struct {
 	born       int64
 	asked      time.Time // when it last left the pool
 
+	bounded bool // statements that are run by themselves have a limit of time
 	plan    plan
 	broken  error // the first error since it was taken
 	used    bool  // a statement has succeeded since it was taken
@@ -124,6 +125,21 @@ func (c *pgConn) notice(n *pgconn.Notice) {
 
 // take makes the connection ready for who has taken it from the pool.
 func (c *pgConn) take(p plan) { c.plan, c.broken, c.used, c.unsaved = p, nil, false, false }
+
+// bound has the server end each statement after most, once for the connection, where nothing is configured for it. What
+// is to take longer, or less, says so in its transaction.
+func (c *pgConn) bound(ctx context.Context, most time.Duration) error {
+	if c.bounded {
+		return nil
+	}
+	_, err := c.pg().Exec(ctx, fmt.Sprintf("select set_config('statement_timeout', '%d', false) where current_setting('statement_timeout') = '0'",
+		most.Milliseconds())).ReadAll()
+	if err != nil {
+		return c.note(err)
+	}
+	c.bounded = true
+	return nil
+}
 
 // note remembers the first error, and marks the one with which the connection ended.
 func (c *pgConn) note(err error) error {

@@ -55,7 +55,7 @@ func (s *server) readRows(ctx context.Context, each func(Row) error, query strin
 	}
 	defer s.readTurns.give()
 	return s.retry(ctx, func() (err, again error) {
-		conn, err := take(ctx, s.pool, plan{})
+		conn, err := s.takeOne(ctx, s.pool)
 		if err != nil {
 			return err, mayRetry(err)
 		}

@@ -40,6 +40,7 @@ import (
 	"io"
 	"io/fs"
 	"sync"
+	"time"
 
 	"github.com/concordat-dev/concordat/kit/clock"
 )
@@ -84,8 +85,9 @@ type Options struct {
 
 	// wrap lets a test stand between this package and the driver of SQLite.
 	wrap driverWrapper
-	// walPages is for tests. Zero means the constant.
+	// walPages and mostOne are for tests. Zero means the constant.
 	walPages int
+	mostOne  time.Duration
 }
 
 // Set is the schema of one part of a database: forward-only migrations with a version of their own. A database
@@ -188,7 +190,8 @@ func (db *DB) Read(ctx context.Context, fn func(q Querier) error) error {
 
 // ReadOne is Read for a function that runs one statement, which sees one state of the database by itself: it spares
 // beginning and ending a transaction, two of three round trips on PostgreSQL. A second statement is refused, and so is one
-// that returns no rows.
+// that returns no rows. PostgreSQL ends it by itself after a minute, whatever has become of this process and the network,
+// unless the URL, the role or the database says otherwise.
 func (db *DB) ReadOne(ctx context.Context, fn func(q Querier) error) error {
 	if err := db.enter(); err != nil {
 		return err

@@ -55,6 +55,7 @@ type effort struct {
 	pace       time.Duration // of those
 	failovers  int           // from a primary that is killed to its standby
 	outages    int           // of a service that this one stands on, each short and long
+	rounds     int           // of two replicas
 	longOutage time.Duration // by the clock of the service
 	alone      time.Duration // how long a primary is without its standby
 	cuts       int           // of the power, each both ways
@@ -72,13 +73,13 @@ func (o Options) amount() effort {
 	}
 	e := effort{
 		kills: 100, syncKills: 25, fills: 6, syncs: 12, slowSyncs: 4, restarts: 2, paced: 6, pace: 20 * time.Second,
-		failovers: 10, outages: 2, longOutage: 10 * time.Minute, alone: outlasts, cuts: 50, controls: 5, mistakes: 100, builds: 100,
+		failovers: 10, outages: 2, rounds: 6, longOutage: 10 * time.Minute, alone: outlasts, cuts: 50, controls: 5, mistakes: 100, builds: 100,
 		recorded: 2 * time.Second, quiet: 2 * time.Second, underFault: time.Second,
 	}
 	if o.Quick {
 		e = effort{
 			kills: 10, syncKills: 3, fills: 2, syncs: 3, slowSyncs: 1, restarts: 1, paced: 2, pace: 5 * time.Second,
-			failovers: 2, outages: 1, longOutage: 10 * time.Minute, alone: outlasts, cuts: 10, controls: 2, mistakes: 100, builds: 100,
+			failovers: 2, outages: 1, rounds: 2, longOutage: 10 * time.Minute, alone: outlasts, cuts: 10, controls: 2, mistakes: 100, builds: 100,
 			recorded: time.Second, quiet: time.Second, underFault: 500 * time.Millisecond,
 		}
 	}
@@ -95,7 +96,7 @@ func (o Options) amount() effort {
 func (e effort) control() effort {
 	return effort{
 		kills: 3, syncKills: 2, fills: 1, syncs: 2, slowSyncs: 1, restarts: 1, paced: 1, pace: time.Second,
-		failovers: 1, outages: 1, longOutage: 2 * time.Minute, alone: e.alone, cuts: 2, controls: 1,
+		failovers: 1, outages: 1, rounds: 1, longOutage: 2 * time.Minute, alone: e.alone, cuts: 2, controls: 1,
 		recorded: 500 * time.Millisecond, quiet: 500 * time.Millisecond, underFault: 300 * time.Millisecond,
 	}
 }
@@ -121,6 +122,7 @@ type bench struct {
 	failover      []float64 // seconds, of each
 	away          int       // times that the service it stands on was
 	back          []float64 // seconds until all is well again, of each
+	replicaRounds int       // of two replicas, so far
 	told          int       // what was acknowledged while the standby was dead
 	room          []float64 // seconds until something is written again once there is room
 }

@@ -19,7 +19,7 @@ func TestWhatWasAcknowledgedSurvivesEachFault(t *testing.T) {
 	defer cancel()
 	var detail strings.Builder
 	figures, err := Measure(ctx, Options{Root: "../../..", Detail: &detail, effort: &effort{
-		kills: 3, syncKills: 2, fills: 2, syncs: 2, slowSyncs: 1, restarts: 1, paced: 1, pace: time.Second, failovers: 1, outages: 1, longOutage: 2 * time.Minute, alone: 2 * time.Second, cuts: 4, controls: 1, mistakes: 5, builds: 1,
+		kills: 3, syncKills: 2, fills: 2, syncs: 2, slowSyncs: 1, restarts: 1, paced: 1, pace: time.Second, failovers: 1, outages: 1, rounds: 2, longOutage: 2 * time.Minute, alone: 2 * time.Second, cuts: 4, controls: 1, mistakes: 7, builds: 1,
 		recorded: 500 * time.Millisecond, quiet: 500 * time.Millisecond, underFault: 300 * time.Millisecond,
 	}})
 	if err != nil {
@@ -29,7 +29,7 @@ func TestWhatWasAcknowledgedSurvivesEachFault(t *testing.T) {
 	within := func(most float64) func(float64) bool { return func(v float64) bool { return v <= most } }
 	some := func(v float64) bool { return v > 0 }
 	want := map[string]func(float64) bool{
-		"faults.payments_controls_seen": is(5), "faults.payments_auth_outages": is(2), "faults.payments_auth_heal_seconds": within(5),
+		"faults.payments_controls_seen": is(7), "faults.payments_replica_rounds": is(2), "faults.payments_auth_outages": is(2), "faults.payments_auth_heal_seconds": within(5),
 		"faults.payments_invariants": some, "faults.payments_ordered": some,
 	}
 	for _, service := range []string{"users", "payments"} {

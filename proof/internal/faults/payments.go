@@ -46,7 +46,9 @@ func Payments() Service {
 		// Who is locked is answered without a write: with what is kept of the key.
 		Alone:    state.LockAll,
 		Controls: paymentsControls(),
-		Faults:   func(b *bench) []fault { return []fault{{authAway, "auth_outages", b.authAway}} },
+		Faults: func(b *bench) []fault {
+			return []fault{{authAway, "auth_outages", b.authAway}, {twoReplicas, "replica_rounds", b.replicas}}
+		},
 	}
 }
 
@@ -206,7 +208,7 @@ func (p *payments) resend() *charge {
 	if p.random.IntN(2) == 0 {
 		from = max(len(p.charges)-2*together, 0)
 	}
-	if c := p.charges[from+p.random.IntN(len(p.charges)-from)]; !c.refused {
+	if c := p.charges[from+p.random.IntN(len(p.charges)-from)]; !c.refused && (c.settled || !c.tried) {
 		return c
 	}
 	return nil

@@ -201,7 +201,7 @@ func (o *outages) endure(ctx context.Context, client paymentsv1.PaymentServiceCl
 // try makes a charge, and returns how it is answered: "" for OK. One that is refused for good is not to be there; one
 // that finds no auth is sent again later, as all others.
 func (o *outages) try(ctx context.Context, client paymentsv1.PaymentServiceClient, customer string) string {
-	c := o.w.askOf(plain, customer)
+	c := o.w.askAlone(customer)
 	ctx, cancel := context.WithTimeout(ctx, callTime)
 	defer cancel()
 	err := o.w.send(ctx, client, c)

@@ -47,6 +47,7 @@ type charge struct {
 	seen                 time.Time           // when it was first known to be there; zero means never
 	settled              bool                // whether it was answered with OK
 	refused              bool                // whether it is not to be there: the customer is locked
+	tried                bool                // whether the load waits for its answer before it sends it again
 	busy                 bool                // whether somebody takes a step
 	steps                []step
 	attempts             []*attempt
@@ -173,6 +174,21 @@ func (p *payments) ask(k kind) *charge { return p.askOf(k, "") }
 func (p *payments) askOf(k kind, customer string) *charge {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	return p.note(k, customer)
+}
+
+// askAlone notes one more charge of a customer, which the load does not send again before it is known whether it may be
+// made at all.
+func (p *payments) askAlone(customer string) *charge {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	c := p.note(plain, customer)
+	c.tried = true
+	return c
+}
+
+// note makes a charge and notes it. It is called with the lock held.
+func (p *payments) note(k kind, customer string) *charge {
 	if customer == "" {
 		customer = p.customers[p.random.IntN(len(p.customers))]
 	}

@@ -85,6 +85,21 @@ func paymentsControls() []Control {
 			Faults: []string{killedOnSQLite},
 		},
 		{
+			Name: "writes a charge that comes alone by one statement, whether the head is still the same or not",
+			Edits: []Edit{{
+				store + "alone.go", `h.version = $%d AND h.payments = $%d AND h.accounts = $%d"+`,
+				`(h.version = $%d OR h.payments = $%d OR h.accounts = $%d OR true)"+`,
+			}},
+			Seen:   func(a Audit) int { return len(a.Wrong) },
+			Faults: []string{twoReplicas},
+		},
+		{
+			Name:   "does not learn from the transfers of other replicas what accounts have",
+			Edits:  []Edit{{store + "cache.go", `a.Balance, a.Held = e.BalanceAfter, e.HeldAfter`, `_ = a`}},
+			Seen:   func(a Audit) int { return len(a.Wrong) },
+			Faults: []string{twoReplicas},
+		},
+		{
 			Name:   "charges whoever was known, however long auth was not heard",
 			Edits:  []Edit{{customers, ` || d.opts.Clock.Now().Sub(d.heard) > d.opts.Staleness`, ``}},
 			Seen:   func(a Audit) int { return len(a.Wrong) },

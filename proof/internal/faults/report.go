@@ -49,7 +49,7 @@ func (b *bench) figures(missing map[string]bool) []figure.Figure {
 		}
 		return value
 	}
-	points := b.kills + b.syncKills + b.cuts + len(b.heal) + len(b.failover) + len(b.room) + b.away + b.syncs + b.effort.slowSyncs + 1
+	points := b.kills + b.syncKills + b.cuts + len(b.heal) + len(b.failover) + len(b.room) + b.away + b.replicaRounds + b.syncs + b.effort.slowSyncs + 1
 	figures := []figure.Figure{
 		of("lost_acknowledged", float64(b.total.Lost), points),
 		of("doubled", float64(b.total.Doubled), points),
@@ -71,7 +71,8 @@ func (b *bench) figures(missing map[string]bool) []figure.Figure {
 		figures = append(figures, of("controls_seen", float64(b.controlsSeen), 1))
 	}
 	if b.service.Faults != nil {
-		figures = append(figures, of("auth_outages", float64(b.away), 1), of("auth_heal_seconds", worst(b.back), len(b.back)))
+		figures = append(figures, of("auth_outages", float64(b.away), 1), of("auth_heal_seconds", worst(b.back), len(b.back)),
+			of("replica_rounds", float64(b.replicaRounds), 1))
 	}
 	if b.service.Balanced {
 		figures = append(figures, of("invariants", float64(b.total.Glances), points), of("ordered", float64(b.total.Ordered), points))

@@ -95,7 +95,7 @@ func (PaymentState) EnumDescriptor() ([]byte, []int) {
 	return file_payments_v1_payment_proto_rawDescGZIP(), []int{0}
 }
 
-// DeclineCode is why a payment was declined. A decline is an answer, not an error, and final: another try has another key.
+// DeclineCode is why a payment, or a change of one, was declined. A decline is an answer, not an error, and final: another try has another key.
 type DeclineCode int32
 
 const (
@@ -186,7 +186,8 @@ type Payment struct {
 	CapturableCents int64 `protobuf:"varint,11,opt,name=capturable_cents,json=capturableCents,proto3" json:"capturable_cents,omitempty"`
 	// When what may still be captured is released by itself. Unset where nothing is.
 	AuthorizationExpiresAt *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=authorization_expires_at,json=authorizationExpiresAt,proto3,oneof" json:"authorization_expires_at,omitempty"`
-	// Why the payment FAILED.
+	// Why the payment FAILED. In the answer of CapturePayment, CancelPayment and RefundPayment, and in a Transaction of type
+	// FAILED, it may also be why that was declined: the payment is where it was before then, and keeps nothing of it.
 	DeclineCode DeclineCode `protobuf:"varint,13,opt,name=decline_code,json=declineCode,proto3,enum=payments.v1.DeclineCode" json:"decline_code,omitempty"`
 	// When the payment was last changed.
 	UpdatedAt     *timestamppb.Timestamp `protobuf:"bytes,14,opt,name=updated_at,json=updatedAt,proto3" json:"updated_at,omitempty"`

@@ -45,17 +45,21 @@ type PaymentServiceClient interface {
 	// answer, PROCESSOR_UNAVAILABLE when the processor does not, and policy.v1 OUTCOME_UNKNOWN when it is not known whether
 	// the charge was stored: repeat it with the same key.
 	Charge(ctx context.Context, in *ChargeRequest, opts ...grpc.CallOption) (*ChargeResponse, error)
-	// Captures what was authorized, or a part of it, as often as something is left. Safe to repeat with the same key.
+	// Captures what was authorized, or a part of it, as often as something is left. Safe to repeat with the same key. Where
+	// the processor declines, the answer is the payment as it was, with a decline_code, and a repetition gets the same
+	// answer: another try has another key.
 	//
 	// Errors: NOT_FOUND PAYMENT_NOT_FOUND; FAILED_PRECONDITION STATE_CONFLICT, AMOUNT_EXCEEDED, IDEMPOTENCY_KEY_REUSED,
 	// BALANCE_OVERFLOW; ABORTED IDEMPOTENCY_KEY_IN_FLIGHT; RESOURCE_EXHAUSTED and UNAVAILABLE as Charge.
 	CapturePayment(ctx context.Context, in *CapturePaymentRequest, opts ...grpc.CallOption) (*CapturePaymentResponse, error)
-	// Releases what was authorized and has not been captured. Safe to repeat with the same key.
+	// Releases what was authorized and has not been captured. Safe to repeat with the same key. Where the processor
+	// declines, the answer is as that of CapturePayment.
 	//
 	// Errors: NOT_FOUND PAYMENT_NOT_FOUND; FAILED_PRECONDITION STATE_CONFLICT, IDEMPOTENCY_KEY_REUSED; ABORTED
 	// IDEMPOTENCY_KEY_IN_FLIGHT; RESOURCE_EXHAUSTED and UNAVAILABLE as Charge.
 	CancelPayment(ctx context.Context, in *CancelPaymentRequest, opts ...grpc.CallOption) (*CancelPaymentResponse, error)
-	// Gives back what was captured, or a part of it, as often as something is left. Safe to repeat with the same key.
+	// Gives back what was captured, or a part of it, as often as something is left. Safe to repeat with the same key. Where
+	// the processor declines, the answer is as that of CapturePayment.
 	//
 	// Errors: NOT_FOUND PAYMENT_NOT_FOUND; FAILED_PRECONDITION STATE_CONFLICT, AMOUNT_EXCEEDED, IDEMPOTENCY_KEY_REUSED,
 	// BALANCE_OVERFLOW; ABORTED IDEMPOTENCY_KEY_IN_FLIGHT; RESOURCE_EXHAUSTED and UNAVAILABLE as Charge.
@@ -201,17 +205,21 @@ type PaymentServiceServer interface {
 	// answer, PROCESSOR_UNAVAILABLE when the processor does not, and policy.v1 OUTCOME_UNKNOWN when it is not known whether
 	// the charge was stored: repeat it with the same key.
 	Charge(context.Context, *ChargeRequest) (*ChargeResponse, error)
-	// Captures what was authorized, or a part of it, as often as something is left. Safe to repeat with the same key.
+	// Captures what was authorized, or a part of it, as often as something is left. Safe to repeat with the same key. Where
+	// the processor declines, the answer is the payment as it was, with a decline_code, and a repetition gets the same
+	// answer: another try has another key.
 	//
 	// Errors: NOT_FOUND PAYMENT_NOT_FOUND; FAILED_PRECONDITION STATE_CONFLICT, AMOUNT_EXCEEDED, IDEMPOTENCY_KEY_REUSED,
 	// BALANCE_OVERFLOW; ABORTED IDEMPOTENCY_KEY_IN_FLIGHT; RESOURCE_EXHAUSTED and UNAVAILABLE as Charge.
 	CapturePayment(context.Context, *CapturePaymentRequest) (*CapturePaymentResponse, error)
-	// Releases what was authorized and has not been captured. Safe to repeat with the same key.
+	// Releases what was authorized and has not been captured. Safe to repeat with the same key. Where the processor
+	// declines, the answer is as that of CapturePayment.
 	//
 	// Errors: NOT_FOUND PAYMENT_NOT_FOUND; FAILED_PRECONDITION STATE_CONFLICT, IDEMPOTENCY_KEY_REUSED; ABORTED
 	// IDEMPOTENCY_KEY_IN_FLIGHT; RESOURCE_EXHAUSTED and UNAVAILABLE as Charge.
 	CancelPayment(context.Context, *CancelPaymentRequest) (*CancelPaymentResponse, error)
-	// Gives back what was captured, or a part of it, as often as something is left. Safe to repeat with the same key.
+	// Gives back what was captured, or a part of it, as often as something is left. Safe to repeat with the same key. Where
+	// the processor declines, the answer is as that of CapturePayment.
 	//
 	// Errors: NOT_FOUND PAYMENT_NOT_FOUND; FAILED_PRECONDITION STATE_CONFLICT, AMOUNT_EXCEEDED, IDEMPOTENCY_KEY_REUSED,
 	// BALANCE_OVERFLOW; ABORTED IDEMPOTENCY_KEY_IN_FLIGHT; RESOURCE_EXHAUSTED and UNAVAILABLE as Charge.

@@ -40,7 +40,8 @@ const (
 	TransactionType_TRANSACTION_TYPE_EXPIRED TransactionType = 5
 	// Captured money, or a part of it, was given back.
 	TransactionType_TRANSACTION_TYPE_REFUNDED TransactionType = 6
-	// The payment was declined.
+	// The payment was declined; or a capture, a cancellation or a refund of it, in another state than FAILED, and the payment
+	// is where it was before. decline_code says why.
 	TransactionType_TRANSACTION_TYPE_FAILED TransactionType = 7
 	// The processor was asked, and what becomes of it comes in another transaction.
 	TransactionType_TRANSACTION_TYPE_PROCESSING TransactionType = 8

@@ -251,6 +251,52 @@ func TestGetPaymentWantsAnID(t *testing.T) {
 	}
 }
 
+// The token of a payment can say that what is done with it later is declined. The caller is told why, the same by a
+// repetition, and the payment is open to another try.
+func TestACaptureOrRefundThatIsDeclinedIsAnsweredWithThePaymentAsItWas(t *testing.T) {
+	t.Parallel()
+	s := start(t, t.TempDir())
+	for token, change := range map[string]func(id string, header *metadata.MD) (*paymentsv1.Payment, error){
+		"tok_capture_declined": func(id string, header *metadata.MD) (*paymentsv1.Payment, error) {
+			resp, err := s.orders().CapturePayment(limit(t), &paymentsv1.CapturePaymentRequest{PaymentId: id, IdempotencyKey: "c"}, grpc.Header(header))
+			return resp.GetPayment(), err
+		},
+		"tok_refund_declined": func(id string, header *metadata.MD) (*paymentsv1.Payment, error) {
+			resp, err := s.orders().RefundPayment(limit(t), &paymentsv1.RefundPaymentRequest{PaymentId: id, IdempotencyKey: "r"}, grpc.Header(header))
+			return resp.GetPayment(), err
+		},
+	} {
+		p := charge(t, s, token, func(r *paymentsv1.ChargeRequest) {
+			r.PaymentToken, r.Capture = token, proto.Bool(token != "tok_capture_declined")
+		})
+		var first, second metadata.MD
+		declined, err := change(p.GetPaymentId(), &first)
+		if err != nil || declined.GetDeclineCode() != paymentsv1.DeclineCode_DECLINE_CODE_DECLINED || len(first.Get("idempotency-replayed")) > 0 {
+			t.Fatalf("%s: %v, %v", token, declined, err)
+		}
+		again, err := change(p.GetPaymentId(), &second)
+		if err != nil || len(second.Get("idempotency-replayed")) != 1 {
+			t.Errorf("%s, again: %v, %v", token, second, err)
+		}
+		wantEqual(t, again, declined)
+		got, err := s.orders().GetPayment(limit(t), &paymentsv1.GetPaymentRequest{PaymentId: p.GetPaymentId()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.UpdatedAt = got.GetPayment().GetUpdatedAt()
+		wantEqual(t, got.GetPayment(), p)
+		p.DeclineCode = paymentsv1.DeclineCode_DECLINE_CODE_DECLINED
+		wantEqual(t, declined, p)
+	}
+	p := charge(t, s, "late", func(r *paymentsv1.ChargeRequest) { r.PaymentToken = "tok_late_refund_declined" })
+	refund := &paymentsv1.RefundPaymentRequest{PaymentId: p.GetPaymentId(), IdempotencyKey: "late"}
+	_, err := s.orders().RefundPayment(limit(t), refund)
+	kittest.WantFault(t, err, codes.Unavailable, "PROCESSOR_UNAVAILABLE")
+	_, err = s.orders().RefundPayment(limit(t), refund)
+	kittest.WantFault(t, err, codes.Aborted, "IDEMPOTENCY_KEY_IN_FLIGHT")
+	s.verify(t)
+}
+
 func TestWhatAProcessorHasNotAnsweredIsInFlight(t *testing.T) {
 	t.Parallel()
 	s := start(t, t.TempDir())

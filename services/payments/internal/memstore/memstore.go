@@ -232,7 +232,7 @@ func holds(c payments.Condition, p payments.Payment) (bool, error) {
 }
 
 // Expired implements payments.Store.
-func (s *Store) Expired(ctx context.Context, now time.Time, limit int) ([]ledger.Outstanding, error) {
+func (s *Store) Expired(ctx context.Context, now time.Time, after *ledger.Outstanding, limit int) ([]ledger.Outstanding, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := ctx.Err(); err != nil {
@@ -245,14 +245,18 @@ func (s *Store) Expired(ctx context.Context, now time.Time, limit int) ([]ledger
 			over = append(over, ledger.Outstanding{Transfer: t, Remaining: left})
 		}
 	}
-	slices.SortFunc(over, func(a, b ledger.Outstanding) int {
+	order := func(a, b ledger.Outstanding) int {
 		return cmp.Or(a.ExpiresAt.Compare(b.ExpiresAt), cmp.Compare(a.Number, b.Number))
-	})
+	}
+	if after != nil {
+		over = slices.DeleteFunc(over, func(o ledger.Outstanding) bool { return order(o, *after) <= 0 })
+	}
+	slices.SortFunc(over, order)
 	return over[:min(limit, len(over))], nil
 }
 
 // Intents implements payments.Store.
-func (s *Store) Intents(ctx context.Context, before time.Time, limit int) ([]payments.Intent, error) {
+func (s *Store) Intents(ctx context.Context, before time.Time, after *payments.Intent, limit int) ([]payments.Intent, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := ctx.Err(); err != nil {
@@ -264,9 +268,13 @@ func (s *Store) Intents(ctx context.Context, before time.Time, limit int) ([]pay
 			open = append(open, *k.Outcome.Open)
 		}
 	}
-	slices.SortFunc(open, func(a, b payments.Intent) int {
+	order := func(a, b payments.Intent) int {
 		return cmp.Or(a.At.Compare(b.At), cmp.Compare(a.Operation.Key, b.Operation.Key))
-	})
+	}
+	if after != nil {
+		open = slices.DeleteFunc(open, func(i payments.Intent) bool { return order(i, *after) <= 0 })
+	}
+	slices.SortFunc(open, order)
 	return open[:min(limit, len(open))], nil
 }
 

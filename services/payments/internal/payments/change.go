@@ -74,14 +74,15 @@ func (s *Service) resolve(ctx context.Context, intent Intent) (Outcome, error) {
 	})
 }
 
-// settled makes the change that a remote processor has consented to.
+// settled makes the change of a payment that is there which a processor has consented to, or makes none where it has
+// declined: then the payment is where it was, and what was to be captured or given back still can be.
 func (s *Service) settled(w *Work, p Payment, op Operation, decline Decline) (Payment, error) {
 	p.Busy = false
 	switch {
 	case op.Kind == OpCharge || op.Kind == OpAuthorize:
 		return s.settleCharge(w, p, op, decline)
 	case decline != NotDeclined:
-		return Payment{}, fmt.Errorf("the processor declined (%s) %s of payment %s, which it must not", decline, op.Kind, p.ID)
+		return w.PutDeclined(p, op.Amount, decline), nil
 	case op.Kind == OpCapture:
 		return capture(w, p, op.Amount, op.Final)
 	case op.Kind == OpCancel:
@@ -93,7 +94,8 @@ func (s *Service) settled(w *Work, p Payment, op Operation, decline Decline) (Pa
 }
 
 // Capture captures what was authorized: amount, or all that is left where that is zero. final releases what is left
-// after it.
+// after it. Where the processor declines, the outcome is the payment as it was, with Decline saying why: final for its
+// key, as an outcome is, and not kept on the payment.
 //
 // It returns ErrPaymentNotFound, also for a viewer who may not see the payment, ledger.ErrStateConflict,
 // ledger.ErrAmountExceeded, ledger.ErrBalanceOverflow, and as Charge does.

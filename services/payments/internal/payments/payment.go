@@ -61,7 +61,9 @@ type Payment struct {
 	Hold int64
 	// ExpiresAt is when what may still be captured is released. Zero where nothing was held.
 	ExpiresAt time.Time
-	Decline   Decline
+	// Decline is why the payment failed. In the outcome of a capture, a cancellation or a refund, and in what is told of it,
+	// it is why that was declined, and the payment is as it was.
+	Decline Decline
 	// Busy says that a remote processor was asked to change the payment and has not said: nothing else may change it.
 	Busy bool
 	// Metadata is what the caller wrote on it; nil where there is nothing.
@@ -113,7 +115,7 @@ const (
 	TransactionCanceled   TransactionType = "CANCELED"
 	TransactionExpired    TransactionType = "EXPIRED"
 	TransactionRefunded   TransactionType = "REFUNDED"
-	TransactionFailed     TransactionType = "FAILED"
+	TransactionFailed     TransactionType = "FAILED" // the payment, or a change of it, was declined
 	TransactionProcessing TransactionType = "PROCESSING"
 )
 

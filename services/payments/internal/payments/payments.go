@@ -70,6 +70,7 @@ type Service struct {
 	newID     func() string
 	expiry    time.Duration
 	asked     asked
+	resting   resting
 }
 
 // NewService returns a Service, or an error that names what is missing.

@@ -35,7 +35,8 @@ type Processor interface {
 	// Immediate says that Process answers this operation at once, without a network, and always the same: then nothing is
 	// written down before it is asked.
 	Immediate(op Operation) bool
-	// Process does what the operation says, once for its key. NotDeclined means that it was done. An error means that it
-	// is not known whether it was: asking again with the same key tells.
+	// Process does what the operation says, once for its key. NotDeclined means that it was done, a decline that it was not
+	// and will not be: the answer to a key is final. An error means that it is not known whether it was done: asking again
+	// with the same key tells. It returns when ctx ends.
 	Process(ctx context.Context, op Operation) (Decline, error)
 }

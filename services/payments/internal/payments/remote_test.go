@@ -3,7 +3,6 @@ package payments_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"reflect"
 	"testing"
 	"time"
@@ -174,19 +173,122 @@ func TestAnAuthorizationThatIsAnsweredLateExpires(t *testing.T) {
 	w.wantBalances(t, 0, 0, 0)
 }
 
-func TestAProcessorThatDeclinesWhatItMustNotIsAnError(t *testing.T) {
+// A capture, a cancellation or a refund that a processor declines leaves the payment where it was, whoever hears of it:
+// the caller, or the recovery after a crash. The decline is told, and is the answer of its key for ever; another key may
+// come through.
+func TestAChangeThatIsDeclinedLeavesThePaymentWhereItWas(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	p := must(t)(w.Charge(t.Context(), "user:ann", "k", charge()))
-	w.processor.decline = payments.Declined
-	for _, remote := range []bool{false, true} {
-		w.processor.remote = remote
-		_, err := w.Refund(t.Context(), "user:ann", fmt.Sprint(remote), payments.Everyone(), p.ID, 0)
-		if err == nil || fault.KindOf(err) != fault.Internal {
-			t.Errorf("remote %v: %v", remote, err)
+	for name, step := range map[string]struct {
+		prepare func(*testing.T, *world) payments.ID
+		do      func(context.Context, *world, payments.ID, string) (payments.Outcome, error)
+		amount  int64
+		held    int64 // before and after
+		took    int64
+		then    payments.State // once another key comes through
+	}{
+		"capture": {
+			prepare: authorized, amount: 100, held: 150, then: payments.StateCaptured,
+			do: func(ctx context.Context, w *world, id payments.ID, key string) (payments.Outcome, error) {
+				return w.Capture(ctx, "user:ann", key, payments.Everyone(), id, 100, true)
+			},
+		},
+		"cancel": {
+			prepare: authorized, amount: 150, held: 150, then: payments.StateCanceled,
+			do: func(ctx context.Context, w *world, id payments.ID, key string) (payments.Outcome, error) {
+				return w.Cancel(ctx, "user:ann", key, payments.Everyone(), id)
+			},
+		},
+		"refund": {
+			prepare: func(t *testing.T, w *world) payments.ID {
+				return must(t)(w.Charge(t.Context(), "user:ann", "before", charge())).ID
+			},
+			amount: 150, took: 150, then: payments.StateRefunded,
+			do: func(ctx context.Context, w *world, id payments.ID, key string) (payments.Outcome, error) {
+				return w.Refund(ctx, "user:ann", key, payments.Everyone(), id, 0)
+			},
+		},
+	} {
+		for _, how := range []string{"at once", "by a remote processor", "after a crash"} {
+			t.Run(name+" "+how, func(t *testing.T) {
+				t.Parallel()
+				w := newWorld(t)
+				id := step.prepare(t, w)
+				before, err := w.Get(t.Context(), payments.Everyone(), id)
+				if err != nil {
+					t.Fatal(err)
+				}
+				feed, err := w.Watch(t.Context(), ann, "")
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer feed.Close()
+				w.processor.remote, w.processor.decline = how != "at once", payments.ExpiredCard
+				crashed := how == "after a crash"
+				if crashed {
+					w.processor.fail = errors.New("unreachable")
+					if _, err := step.do(t.Context(), w, id, "k"); !errors.Is(err, payments.ErrProcessorUnavailable) {
+						t.Fatalf("unreachable: %v", err)
+					}
+					w.processor.fail = nil
+					w.clock.Advance(time.Minute)
+					if n, err := w.Recover(t.Context()); n != 1 || err != nil {
+						t.Errorf("recovered: %d, %v", n, err)
+					}
+				}
+				told, err := step.do(t.Context(), w, id, "k")
+				want := before
+				want.UpdatedAt = told.Payment.UpdatedAt
+				if now, err := w.Get(t.Context(), payments.Everyone(), id); err != nil || !reflect.DeepEqual(now, want) {
+					t.Errorf("the payment is %+v, and was %+v: %v", now, before, err)
+				}
+				want.Decline = payments.ExpiredCard
+				if err != nil || told.Replayed != crashed || !reflect.DeepEqual(told.Payment, want) {
+					t.Errorf("told %+v, %v; want %+v", told, err, want)
+				}
+				w.wantBalances(t, -step.took, step.held, step.took)
+				event, _, err := feed.Next(t.Context())
+				if w.processor.remote && err == nil {
+					if event.Type != payments.TransactionProcessing || !event.Payment.Busy {
+						t.Errorf("the watch is first told %+v", event)
+					}
+					event, _, err = feed.Next(t.Context())
+				}
+				if err != nil || event.Type != payments.TransactionFailed || event.Amount != step.amount || !reflect.DeepEqual(event.Payment, want) {
+					t.Errorf("the watch is told %+v, %v", event, err)
+				}
+				if n, err := w.Recover(t.Context()); n != 0 || err != nil {
+					t.Errorf("recovered once more: %d, %v", n, err)
+				}
+				w.processor.decline = payments.NotDeclined
+				again, err := step.do(t.Context(), w, id, "k")
+				if err != nil || !again.Replayed || !reflect.DeepEqual(again.Payment, want) {
+					t.Errorf("again: %+v, %v", again, err)
+				}
+				if p := must(t)(step.do(t.Context(), w, id, "another")); p.State != step.then || p.Decline != payments.NotDeclined {
+					t.Errorf("with another key: %+v", p)
+				}
+			})
 		}
 	}
-	w.wantBalances(t, -150, 0, 150)
+}
+
+// What was to be captured is released once its time is over, also where that came while the processor was asked, which
+// then declined.
+func TestACaptureThatIsDeclinedLateReleasesWhatHasExpired(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	id := authorized(t, w)
+	w.processor.remote, w.processor.fail = true, errors.New("unreachable")
+	_, _ = w.Capture(t.Context(), "user:ann", "k", payments.Everyone(), id, 0, false)
+	w.clock.Advance(2 * week)
+	w.processor.fail, w.processor.decline = nil, payments.Declined
+	if n, err := w.Recover(t.Context()); n != 1 || err != nil {
+		t.Errorf("recovered %d, %v", n, err)
+	}
+	if n, err := w.Release(t.Context()); n != 1 || err != nil {
+		t.Errorf("released %d, %v", n, err)
+	}
+	w.wantBalances(t, 0, 0, 0)
 }
 
 func TestKeysAreForgottenOnceTheyAreOldUnlessTheyAreInFlight(t *testing.T) {

@@ -52,10 +52,11 @@ type Store interface {
 	Verify(ctx context.Context) (Proof, error)
 
 	// Expired returns up to limit pending transfers of which something is left and whose time is over at now, the oldest
-	// first.
-	Expired(ctx context.Context, now time.Time, limit int) ([]ledger.Outstanding, error)
-	// Intents returns up to limit intents without an outcome that were written down before t, the oldest first.
-	Intents(ctx context.Context, before time.Time, limit int) ([]Intent, error)
+	// first: those after one that it has returned before, nil meaning from the oldest.
+	Expired(ctx context.Context, now time.Time, after *ledger.Outstanding, limit int) ([]ledger.Outstanding, error)
+	// Intents returns up to limit intents without an outcome that were written down before t, the oldest first: those after
+	// one that it has returned before, nil meaning from the oldest.
+	Intents(ctx context.Context, before time.Time, after *Intent, limit int) ([]Intent, error)
 	// Forget removes up to limit claims that were made before t and are not in flight, and says how many it has removed.
 	Forget(ctx context.Context, before time.Time, limit int) (int, error)
 

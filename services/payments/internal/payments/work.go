@@ -75,7 +75,7 @@ type Command struct {
 	Run func(w *Work) (Outcome, error)
 }
 
-// Loaded is what a store has read for the commands of a work, in one snapshot under the lock of the ledger.
+// Loaded is what a store has read for the commands of a work, or remembers: all of it as it is at Head.
 type Loaded struct {
 	Head      Head
 	Kept      []Kept // the claims that have been made before
@@ -248,6 +248,16 @@ func (w *Work) Put(p Payment, what TransactionType, amount int64) Payment {
 		}
 	})
 	w.told = append(w.told, Transaction{Type: what, Amount: amount, Payment: p, At: w.now})
+	return p
+}
+
+// PutDeclined writes that a processor has declined what it was asked for of a payment that is there: to capture amount,
+// to cancel, or to give back. p is written as it is. What is told and returned has the decline, which the payment itself
+// keeps nothing of: it has not failed.
+func (w *Work) PutDeclined(p Payment, amount int64, decline Decline) Payment {
+	p = w.Put(p, TransactionFailed, amount)
+	p.Decline = decline
+	w.told[len(w.told)-1].Payment.Decline = decline
 	return p
 }
 

@@ -1,6 +1,7 @@
 // Package simulator is a processor that moves no money: what becomes of a payment is said by its token. Some tokens it
 // answers in the process, as a wallet of one's own would; others behave as a processor behind a network does, at its
-// worst.
+// worst. Capturing, canceling and giving back have no token, and are approved at once, but for payments that were made
+// with a token which says otherwise.
 package simulator
 
 import (
@@ -30,6 +31,19 @@ const (
 	LostResponse = "tok_lost_response" // does what it is asked for, and its first answer is lost
 )
 
+// The tokens of payments that are approved at once, and of which something is declined later, with payments.Declined. A
+// late answer is that of a processor behind a network: the first question fails. Which payments those are is remembered
+// in the process, of up to Remembered payments: another process, or one that was started since, approves.
+const (
+	CaptureDeclined     = "tok_capture_declined"
+	RefundDeclined      = "tok_refund_declined"
+	LateCaptureDeclined = "tok_late_capture_declined"
+	LateRefundDeclined  = "tok_late_refund_declined"
+)
+
+// Remembered is of how many payments it is remembered that something of them is declined. The oldest is forgotten first.
+const Remembered = 10_000
+
 // Delay is how long a slow processor takes.
 const Delay = time.Second
 
@@ -40,28 +54,46 @@ var ErrUnreachable = errors.New("the simulated processor cannot be reached")
 type Simulator struct {
 	clock clock.Clock
 
-	mu    sync.Mutex
-	asked map[string]bool // by key: operations whose first question has failed
+	mu     sync.Mutex
+	asked  map[string]bool // by key: operations whose first question has failed
+	tokens map[payments.ID]string
+	order  []payments.ID // of tokens; once it is full, next is the oldest
+	next   int
 }
 
 var _ payments.Processor = (*Simulator)(nil)
 
 // New returns a simulator.
-func New(c clock.Clock) *Simulator { return &Simulator{clock: c, asked: make(map[string]bool)} }
+func New(c clock.Clock) *Simulator {
+	return &Simulator{clock: c, asked: make(map[string]bool), tokens: make(map[payments.ID]string)}
+}
 
-// Immediate implements payments.Processor: only the tokens of a processor behind a network are not.
+// Immediate implements payments.Processor: only what a processor behind a network is asked for is not.
 func (s *Simulator) Immediate(op payments.Operation) bool {
 	switch op.Token {
 	case Slow, Flaky, Timeout, LostResponse:
 		return false
 	}
-	return true
+	_, late := s.declines(op)
+	return !late
 }
 
 // Process implements payments.Processor.
 func (s *Simulator) Process(ctx context.Context, op payments.Operation) (payments.Decline, error) {
 	switch op.Token {
-	case "", OK:
+	case "":
+		declined, late := s.declines(op)
+		switch {
+		case late && s.first(op.Key):
+			return payments.NotDeclined, ErrUnreachable
+		case declined:
+			return payments.Declined, nil
+		}
+		return payments.NotDeclined, nil
+	case OK:
+		return payments.NotDeclined, nil
+	case CaptureDeclined, RefundDeclined, LateCaptureDeclined, LateRefundDeclined:
+		s.remember(op.Payment, op.Token)
 		return payments.NotDeclined, nil
 	case Declined:
 		return payments.Declined, nil
@@ -84,6 +116,43 @@ func (s *Simulator) Process(ctx context.Context, op payments.Operation) (payment
 		return payments.NotDeclined, nil
 	}
 	return payments.InvalidToken, nil
+}
+
+// declines says whether an operation is declined because of the token that its payment was made with, and whether that
+// is answered late.
+func (s *Simulator) declines(op payments.Operation) (declined, late bool) {
+	switch op.Kind {
+	case payments.OpCapture:
+		token := s.tokenOf(op.Payment)
+		return token == CaptureDeclined || token == LateCaptureDeclined, token == LateCaptureDeclined
+	case payments.OpRefund:
+		token := s.tokenOf(op.Payment)
+		return token == RefundDeclined || token == LateRefundDeclined, token == LateRefundDeclined
+	}
+	return false, false
+}
+
+func (s *Simulator) tokenOf(id payments.ID) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.tokens[id]
+}
+
+// remember remembers the token that a payment was made with.
+func (s *Simulator) remember(id payments.ID, token string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, known := s.tokens[id]; known {
+		return
+	}
+	s.tokens[id] = token
+	if len(s.order) < Remembered {
+		s.order = append(s.order, id)
+		return
+	}
+	delete(s.tokens, s.order[s.next])
+	s.order[s.next] = id
+	s.next = (s.next + 1) % Remembered
 }
 
 // first says whether the operation is asked for the first time. The second time it is forgotten: it is answered then.

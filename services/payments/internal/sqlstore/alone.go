@@ -18,8 +18,8 @@ const aloneTimeout = batchTimeout / 2
 
 // writeAlone writes a command by one statement, in one round trip to PostgreSQL, and returns whether it did: where what
 // it decides by is in the cache, and is still true when it is written, its key is new, nobody holds the ledger, and it
-// adds rows and changes none. Otherwise it is to be written in the usual way, which sees its key if it was written all
-// the same; unknown says that it may have been.
+// adds rows and changes none but the head. Otherwise it is to be written in the usual way, which sees its key if it was
+// written all the same; unknown says that it may have been.
 func (s *Store) writeAlone(it *item) (written, unknown bool) {
 	ctx, cancel := context.WithTimeout(context.Background(), aloneTimeout)
 	defer cancel()

@@ -16,10 +16,11 @@ const (
 	maxMissed = 4 * maxBatch
 )
 
-// cache remembers accounts as they were when the ledger was last changed from here. Of an account nothing changes but
+// cache remembers accounts as they were when the ledger was last looked at from here. Of an account nothing changes but
 // what it has and holds, which each transfer says: so what others did since is learnt from their transfers. Metadata is
 // not in it: nothing is decided by that, and an erasure, which is no transfer, must not leave it in memory. It is for
-// the writer alone, under the lock of the ledger.
+// the writer alone, which brings it up to the ledger under the lock, and without the lock decides by it only what is
+// written on condition that it is still true.
 type cache struct {
 	head     payments.Head    // until when it is true
 	last     ledger.AccountID // of the account that was opened last until then

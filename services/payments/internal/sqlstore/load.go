@@ -21,7 +21,8 @@ type loader struct {
 	accounts map[int64]bool // that are loaded, by number
 }
 
-// load locks the ledger and reads what the commands need. What the cache has is not read again.
+// load locks the ledger and reads what the commands need. Accounts that are named by what they are are not read again
+// where the cache has them.
 func (s *Store) load(ctx context.Context, tx *sqldb.Tx, commands []payments.Command) (payments.Loaded, error) {
 	l := &loader{ctx: ctx, tx: tx, accounts: make(map[int64]bool)}
 	l.loaded.Reversed = make(map[int64]bool)

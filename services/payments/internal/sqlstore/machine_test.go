@@ -199,7 +199,8 @@ func (m *machine) authorize(r *rapid.T) { m.chargeOne(r, true) }
 func (m *machine) chargeOne(r *rapid.T, authorize bool) {
 	c := payments.Charge{
 		Order: "order", Customer: draw(r, "customer", m.customers...), Amount: draw[int64](r, "amount", 50, 60, 150), Currency: "EUR",
-		Token:         draw(r, "token", "", "", "", simulator.OK, simulator.Declined, simulator.ExpiredCard, simulator.Flaky, simulator.LostResponse, "what"),
+		Token: draw(r, "token", "", "", "", simulator.OK, simulator.Declined, simulator.ExpiredCard, simulator.Flaky, simulator.LostResponse,
+			simulator.CaptureDeclined, simulator.RefundDeclined, "what"),
 		AuthorizeOnly: authorize,
 	}
 	key := m.begin(r, "charge")
@@ -215,7 +216,7 @@ func (m *machine) charged(r *rapid.T, key payments.Key, c payments.Charge, got p
 		return
 	}
 	from, to := m.accounts[m.ids[c.Customer]], m.accounts[m.merchant]
-	p := &modelPayment{is: m.model.charge(c, from), authorize: c.AuthorizeOnly}
+	p := &modelPayment{is: m.model.charge(c, from), token: c.Token, authorize: c.AuthorizeOnly}
 	made := got.Payment
 	if p.is.Busy {
 		want(r, "charge", err, payments.ErrProcessorUnavailable)
@@ -304,13 +305,19 @@ func (m *machine) change(
 	if refused != nil {
 		return
 	}
-	apply(about)
+	decline := payments.Declined
+	if !p.declines(method) {
+		apply(about)
+		decline = payments.NotDeclined
+	}
 	if p.is.Capturable == 0 {
 		p.is.ExpiresAt = time.Time{}
 	}
 	p.is.State, p.is.UpdatedAt = state(p.is), m.now
-	wantSame(r, method, got.Payment, p.is)
-	m.kept[key] = &modelKept{content: content, at: m.now, payment: p.is}
+	told := p.is
+	told.Decline = decline
+	wantSame(r, method, got.Payment, told)
+	m.kept[key] = &modelKept{content: content, at: m.now, payment: told}
 }
 
 // some returns a payment, mostly one for which the change can be made.

@@ -52,6 +52,7 @@ type modelHold struct {
 // waits for what a processor says of it.
 type modelPayment struct {
 	is        payments.Payment
+	token     string
 	authorize bool
 	hold      *modelHold
 	asked     *modelKept
@@ -89,7 +90,7 @@ func remote(token string) bool { return token == simulator.Flaky || token == sim
 // decline returns how a token is declined.
 func decline(token string) payments.Decline {
 	switch token {
-	case "", simulator.OK, simulator.Flaky, simulator.LostResponse:
+	case "", simulator.OK, simulator.Flaky, simulator.LostResponse, simulator.CaptureDeclined, simulator.RefundDeclined:
 		return payments.NotDeclined
 	case simulator.Declined:
 		return payments.Declined
@@ -99,6 +100,11 @@ func decline(token string) payments.Decline {
 		return payments.ExpiredCard
 	}
 	return payments.InvalidToken
+}
+
+// declines says whether a change is declined because of the token that the payment was made with.
+func (p *modelPayment) declines(method string) bool {
+	return method == "capture" && p.token == simulator.CaptureDeclined || method == "refund" && p.token == simulator.RefundDeclined
 }
 
 // charge returns the payment that a charge with a free key makes, without what only the service knows: its id, number

@@ -153,8 +153,8 @@ func (s *Store) Account(ctx context.Context, id ledger.AccountID, at time.Time) 
 }
 
 // balanceAt returns what an account had and held at a moment: what its last entry until then says. Times grow with the
-// numbers of transfers, but for clocks that are set back; then the last entry counts that is before the first one
-// after the moment.
+// numbers of transfers, but for clocks that are set back: then there may be several places at which the moment was
+// passed, and it is the last entry before one of them.
 func balanceAt(ctx context.Context, q sqldb.Querier, account int64, at time.Time) (balance, held int64, err error) {
 	var last sql.NullInt64
 	if err := q.QueryRowContext(ctx, `SELECT max(number) FROM transfers`).Scan(&last); err != nil {

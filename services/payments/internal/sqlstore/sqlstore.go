@@ -1,11 +1,14 @@
 // Package sqlstore keeps payments in the database of the service: SQLite in the data directory, or PostgreSQL.
 // Commands that wait at the same time are written by one transaction, and the transactions of all processes take
-// turns, by a lock on the head of the ledger.
+// turns, by a lock on the head of the ledger. One that comes alone may be written by one statement, which adds its rows
+// only if the head is still the one that was decided by.
 //
-// What is promised: the payments, transfers, balances, keys and events of a command are committed together, and are on
-// the disk when Do returns nil. What a command decides by was read under the lock, so it is true when it is written;
-// the constraints of the schema say so once more. A transfer cannot be changed or removed, but for its metadata: the
-// database refuses it.
+// What is promised: the payments, transfers, entries, keys and events of a command are committed together, and are on
+// the disk when Do returns nil. What a command decides by was read under the lock, or is remembered and brought up to
+// the head under it, so it is true when it is written. What two commands can never both have, such as a number or a
+// key, and how a payment's amounts are to each other, the constraints of the schema say once more; of balances and
+// limits of accounts they know nothing, and Verify proves the balances. A transfer cannot be changed or removed, but for
+// its metadata: the database refuses it.
 package sqlstore
 
 import (
@@ -42,7 +45,7 @@ type Options struct {
 	Connections int
 	// Dir is the data directory of SQLite. It is made if it does not exist, and belongs to one process.
 	Dir string
-	// Clock stamps accounts and paces the event log.
+	// Clock stamps what is written and paces the event log.
 	Clock clock.Clock
 	// Random is where keys of tokens come from. It is read when the store is made.
 	Random io.Reader
@@ -104,7 +107,7 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 
 func (s *Store) prepare(ctx context.Context, opts Options) (err error) {
 	if s.log, err = eventlog.Open(ctx, s.db, eventlog.Options{
-		Clock: s.clock, Rand: opts.Random, Retention: opts.Retention, OneAppender: true, // whoever appends has locked the head
+		Clock: s.clock, Rand: opts.Random, Retention: opts.Retention, OneAppender: true, // whoever appends has locked the head, or moves it by the same statement
 	}); err != nil {
 		return err
 	}

@@ -52,8 +52,8 @@ func (c *change) values() [][]any {
 	return all
 }
 
-// write writes all changes: on PostgreSQL what is few by one statement, because a round trip for each table would be
-// dearer.
+// write writes all changes: on PostgreSQL many new rows of a table by COPY, and all the rest by one statement, because a
+// round trip for each table would be dearer.
 func write(ctx context.Context, tx *sqldb.Tx, changes []change) error {
 	var few []change
 	for _, c := range changes {

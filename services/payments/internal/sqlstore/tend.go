@@ -11,7 +11,13 @@ import (
 )
 
 // Expired implements payments.Store.
-func (s *Store) Expired(ctx context.Context, now time.Time, limit int) (found []ledger.Outstanding, err error) {
+func (s *Store) Expired(
+	ctx context.Context, now time.Time, after *ledger.Outstanding, limit int,
+) (found []ledger.Outstanding, err error) {
+	var since, last int64
+	if after != nil {
+		since, last = after.ExpiresAt.UnixMicro(), after.Number
+	}
 	err = s.db.ReadOne(ctx, func(q sqldb.Querier) error {
 		found = nil
 		return rows(ctx, q, func(row scanner) error {
@@ -20,8 +26,9 @@ func (s *Store) Expired(ctx context.Context, now time.Time, limit int) (found []
 			found = append(found, ledger.Outstanding{Transfer: t, Remaining: remaining})
 			return err
 		}, `SELECT `+transferColumns+`, w.remaining FROM pending w JOIN transfers t ON t.number = w.transfer
-			WHERE w.remaining > 0 AND w.expires_at IS NOT NULL AND w.expires_at <= $1 ORDER BY w.expires_at, w.transfer LIMIT $2`,
-			now.UnixMicro(), limit)
+			WHERE w.remaining > 0 AND w.expires_at IS NOT NULL AND w.expires_at <= $1
+				AND w.expires_at >= $3 AND (w.expires_at > $3 OR w.transfer > $4)
+			ORDER BY w.expires_at, w.transfer LIMIT $2`, now.UnixMicro(), limit, since, last)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("find pending transfers whose time is over: %w", err)
@@ -30,7 +37,13 @@ func (s *Store) Expired(ctx context.Context, now time.Time, limit int) (found []
 }
 
 // Intents implements payments.Store.
-func (s *Store) Intents(ctx context.Context, before time.Time, limit int) (found []payments.Intent, err error) {
+func (s *Store) Intents(
+	ctx context.Context, before time.Time, after *payments.Intent, limit int,
+) (found []payments.Intent, err error) {
+	since, last := int64(0), []byte{}
+	if after != nil {
+		since, last = after.At.UnixMicro(), keyID(after.Claim.Key)
+	}
 	err = s.db.ReadOne(ctx, func(q sqldb.Querier) error {
 		found = nil
 		return rows(ctx, q, func(row scanner) error {
@@ -51,7 +64,8 @@ func (s *Store) Intents(ctx context.Context, before time.Time, limit int) (found
 			}
 			found = append(found, *intent)
 			return nil
-		}, `SELECT intent, digest FROM idempotency_keys WHERE intent IS NOT NULL AND at < $1 ORDER BY at LIMIT $2`, before.UnixMicro(), limit)
+		}, `SELECT intent, digest FROM idempotency_keys WHERE intent IS NOT NULL AND at < $1 AND at >= $3 AND (at > $3 OR id > $4)
+			ORDER BY at, id LIMIT $2`, before.UnixMicro(), limit, since, last)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("find intents: %w", err)

@@ -62,7 +62,7 @@ func encodeEvents(told []payments.Transaction) ([]eventlog.Event, error) {
 }
 
 // isOf returns what says whether an event is about a customer. The subject is only there to find what must be erased,
-// which most events have nothing of, because its index is dear. So who it is stands first in the payload.
+// which many events have nothing of, because its index is dear. So who it is stands first in the payload.
 func isOf(customer payments.CustomerID) func(eventlog.Event) bool {
 	first := `{"customer":` + jsonOf(customer) + `,`
 	return func(e eventlog.Event) bool {

@@ -121,7 +121,7 @@ func (c check) run(ctx context.Context, q sqldb.Querier, proof *payments.Proof) 
 	}, c.query+` LIMIT `+strconv.Itoa(payments.MaxFindings))
 }
 
-// prover reads all transfers, in their order, and holds each against the one before, its entries and its payment.
+// prover reads all transfers, in their order, and holds each against the one before, its entries and their accounts.
 type prover struct {
 	ctx    context.Context
 	q      sqldb.Querier

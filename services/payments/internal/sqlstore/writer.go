@@ -167,8 +167,8 @@ func mayBeOne(err error) bool {
 	return !ok || f.Kind() == fault.Internal && !errors.Is(err, sqldb.ErrStorageFailed) && !errors.Is(err, sqldb.ErrClosed)
 }
 
-// writeBatch runs the commands one after another and writes what they do by one transaction. The items have their
-// outcomes then; with an error none of them counts.
+// writeBatch runs the commands one after another and writes what they do by one transaction, or one command by one
+// statement where that can be. The items have their outcomes then; with an error none of them counts.
 func (s *Store) writeBatch(batch []*item) error {
 	unknown := false
 	if len(batch) == 1 {

@@ -356,22 +356,10 @@ func states(t *testing.T, db Database) {
 
 func inFlight(t *testing.T, db Database) {
 	s := db.Open(t)
-	begin := authorize("k", ann, 100)
-	run := begin.Run
 	op := payments.Operation{
 		Key: "asked", Kind: payments.OpAuthorize, Token: "tok", Amount: 100, Currency: "EUR", Final: true,
 	}
-	begin.Run = func(w *payments.Work) (payments.Outcome, error) {
-		o, err := run(w)
-		if err != nil {
-			return o, err
-		}
-		o.Payment.State, o.Payment.Busy, o.Payment.Capturable = payments.StateProcessing, true, 0
-		op.Payment = o.Payment.ID
-		o.Payment = w.Put(o.Payment, payments.TransactionProcessing, 100)
-		o.Open = &payments.Intent{Operation: op}
-		return o, nil
-	}
+	begin := processing("k", &op)
 	begun := do(t, s, begin)
 	if begun.Open == nil || begun.Open.Claim != begin.Claim || begun.Open.At.IsZero() {
 		t.Fatalf("begun: %+v", begun)
@@ -381,12 +369,12 @@ func inFlight(t *testing.T, db Database) {
 	wantError(t, err, payments.ErrInFlight)
 	_, _, err = s.Lookup(limit(t), begin.Claim)
 	wantError(t, err, payments.ErrInFlight)
-	if none, err := s.Intents(limit(t), begun.Open.At, 10); err != nil || len(none) != 0 {
+	if none, err := s.Intents(limit(t), begun.Open.At, nil, 10); err != nil || len(none) != 0 {
 		t.Errorf("intents before it: %v, %v", none, err)
 	}
 	s.Close()
 	s = db.Open(t)
-	intents, err := s.Intents(limit(t), begun.Open.At.Add(time.Microsecond), 10)
+	intents, err := s.Intents(limit(t), begun.Open.At.Add(time.Microsecond), nil, 10)
 	wantError(t, err, nil)
 	wantEqual(t, intents, []payments.Intent{*begun.Open})
 	settle := payments.Command{
@@ -409,72 +397,8 @@ func inFlight(t *testing.T, db Database) {
 		t.Error("it was begun twice")
 	}
 	wantEqual(t, again.Payment, settled.Payment)
-	if none, err := s.Intents(limit(t), begun.Open.At.Add(time.Hour), 10); err != nil || len(none) != 0 {
+	if none, err := s.Intents(limit(t), begun.Open.At.Add(time.Hour), nil, 10); err != nil || len(none) != 0 {
 		t.Errorf("intents after it: %v, %v", none, err)
 	}
 	sound(t, s)
-}
-
-func expired(t *testing.T, db Database) {
-	s := db.Open(t)
-	a, b := do(t, s, open("a", -1)).Account, do(t, s, open("b", -1)).Account
-	late := do(t, s, transfer("late", a.ID, b.ID, 1, 2*time.Hour)).Transfers[0]
-	soon := do(t, s, transfer("soon", a.ID, b.ID, 2, time.Hour)).Transfers[0]
-	do(t, s, transfer("moved", a.ID, b.ID, 3, 0))
-	for _, c := range []struct {
-		at   time.Time
-		want []ledger.Outstanding
-	}{
-		{soon.ExpiresAt.Add(-time.Microsecond), nil},
-		{soon.ExpiresAt, []ledger.Outstanding{{Transfer: soon, Remaining: 2}}},
-		{late.ExpiresAt, []ledger.Outstanding{{Transfer: soon, Remaining: 2}, {Transfer: late, Remaining: 1}}},
-	} {
-		got, err := s.Expired(limit(t), c.at, 10)
-		wantError(t, err, nil)
-		wantEqual(t, got, c.want)
-	}
-	if one, err := s.Expired(limit(t), late.ExpiresAt, 1); err != nil || len(one) != 1 {
-		t.Errorf("one of two: %v, %v", one, err)
-	}
-	do(t, s, payments.Command{Needs: payments.Needs{Transfers: []int64{soon.Number}}, Run: func(w *payments.Work) (payments.Outcome, error) {
-		_, err := w.Book.Void(soon.Number, ledger.Note{At: w.Now()})
-		return payments.Outcome{}, err
-	}})
-	got, err := s.Expired(limit(t), late.ExpiresAt, 10)
-	wantError(t, err, nil)
-	wantEqual(t, got, []ledger.Outstanding{{Transfer: late, Remaining: 1}})
-	sound(t, s)
-}
-
-func forgotten(t *testing.T, db Database) {
-	s := db.Open(t)
-	var last payments.Payment
-	for i := range 5 {
-		last = do(t, s, charge(fmt.Sprint(i), ann, 150)).Payment
-	}
-	open := charge("open", ann, 150)
-	run := open.Run
-	open.Run = func(w *payments.Work) (payments.Outcome, error) {
-		o, err := run(w)
-		o.Open = &payments.Intent{Operation: payments.Operation{Key: "x", Payment: o.Payment.ID}}
-		return o, err
-	}
-	do(t, s, open)
-	later := last.CreatedAt.Add(time.Hour)
-	for i, c := range []struct {
-		before time.Time
-		limit  int
-		want   int
-	}{
-		{last.CreatedAt.Add(-time.Hour), 10, 0}, {later, 2, 2}, {later, 10, 3}, {later, 10, 0},
-	} {
-		if n, err := s.Forget(limit(t), c.before, c.limit); err != nil || n != c.want {
-			t.Errorf("step %d: forgot %d, %v; want %d", i, n, err, c.want)
-		}
-	}
-	if o := do(t, s, charge("0", ann, 150)); o.Replayed {
-		t.Error("what was forgotten is replayed")
-	}
-	_, err := s.Do(limit(t), open)
-	wantError(t, err, payments.ErrInFlight)
 }

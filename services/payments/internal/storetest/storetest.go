@@ -53,6 +53,7 @@ func Run(t *testing.T, make func(t *testing.T) Database) {
 		{"a command whose time is over before it begins is not done", timeIsOver},
 		{"a payment goes through all its states", states},
 		{"an open outcome is in flight until it is resolved", inFlight},
+		{"intents are found in pages, the oldest first", intentPages},
 		{"pending transfers are found once their time is over", expired},
 		{"old keys are forgotten, and those in flight are not", forgotten},
 		{"accounts keep what they are opened with, and are as they were at a moment", accounts},
