@@ -46,8 +46,8 @@ type signer struct {
 	benches sync.Pool // of *bench; they have the key
 }
 
-// bench is what making a token takes beside the token. Each subscriber gets one with each event, so that it is worth keeping:
-// anew, with the key to take in, it costs more than to encode the event.
+// bench is what making a token takes beside the token. Each subscriber gets one with each event, so that it is worth
+// keeping: anew, with the key to take in, it costs more than to encode the event.
 type bench struct {
 	hash  hash.Hash
 	raw   [tokenSize]byte
@@ -113,8 +113,9 @@ func (b *bench) mac(scope string) []byte {
 	return b.hash.Sum(b.sum[:0])[:macSize]
 }
 
-// Renew gives the log of a database that was restored from a backup a new epoch: from then on the tokens that were given out
-// before, among them those for events that are lost, are too old. A log that is open keeps the epoch that it has read.
+// Renew gives the log of a database that was restored from a backup a new epoch: from then on the tokens that were
+// given out before, among them those for events that are lost, are too old. A log that is open keeps the epoch that it
+// has read.
 func Renew(ctx context.Context, tx *sqldb.Tx, rand io.Reader) error {
 	var epoch [epochSize]byte
 	if _, err := io.ReadFull(rand, epoch[:]); err != nil {

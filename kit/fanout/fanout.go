@@ -3,8 +3,8 @@ package fanout
 
 import "sync"
 
-// mostKinds bounds what a Memo keeps. Watchers of different things get different messages of one event, and there may be as
-// many kinds as watchers.
+// mostKinds bounds what a Memo keeps. Watchers of different things get different messages of one event, and there may
+// be as many kinds as watchers.
 const mostKinds = 8
 
 // Memo keeps what was made of one event, by a key that says for whom. It lives as long as the event is on its way to
@@ -19,8 +19,9 @@ type made struct {
 	value any
 }
 
-// Get returns what make returned when it was first called for the key, and calls it where it was not: with the Memo locked,
-// so that it should be quick, and must not use the Memo. An error is not kept. What is beyond a few keys is not kept either.
+// Get returns what make returned when it was first called for the key, and calls it where it was not: with the Memo
+// locked, so that it should be quick, and must not use the Memo. An error is not kept. What is beyond a few keys is not
+// kept either.
 func Get[V any](m *Memo, key string, make func() (V, error)) (V, error) {
 	if m == nil {
 		return make()

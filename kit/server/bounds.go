@@ -24,8 +24,8 @@ type BoundsConfig struct {
 	Clock clock.Clock
 }
 
-// Bounds are what an address may take of listeners that no Server has: the share of connections that it has of a Server's.
-// Handshakes are not bounded; whoever serves there gives them an end.
+// Bounds are what an address may take of listeners that no Server has: the share of connections that it has of a
+// Server's. Handshakes are not bounded; whoever serves there gives them an end.
 type Bounds struct {
 	cfg      BoundsConfig
 	refusals *refusals

@@ -8,12 +8,12 @@ import (
 	"golang.org/x/net/http2"
 )
 
-// heard is a connection whose frames are counted on their way to grpc-go, which answers by itself, and tells nobody of, a call
-// whose headers it cannot take. Of each frame it looks at the nine bytes of the header alone: a stream that the client has
-// opened and that announce does not get to see was such a call.
+// heard is a connection whose frames are counted on their way to grpc-go, which answers by itself, and tells nobody of,
+// a call whose headers it cannot take. Of each frame it looks at the nine bytes of the header alone: a stream that the
+// client has opened and that announce does not get to see was such a call.
 //
-// grpc-go reads, and announces, on one goroutine, a frame at a time: when it reads again, it is done with every frame that
-// has come whole.
+// grpc-go reads, and announces, on one goroutine, a frame at a time: when it reads again, it is done with every frame
+// that has come whole.
 type heard struct {
 	net.Conn
 	calls *openCalls

@@ -34,10 +34,10 @@ type sharer interface {
 	Memo() *fanout.Memo
 }
 
-// Tell sends the message of the event that Next of the subscription has returned last, with its token. All who watch the same
-// thing get the same message, which is made and encoded once for all of them: a token is of one event and of what is watched,
-// so message must depend on nothing else, and nobody may change what it returns. A subscription that shares nothing has the
-// message made for it alone.
+// Tell sends the message of the event that Next of the subscription has returned last, with its token. All who watch
+// the same thing get the same message, which is made and encoded once for all of them: a token is of one event and of
+// what is watched, so message must depend on nothing else, and nobody may change what it returns. A subscription that
+// shares nothing has the message made for it alone.
 func Tell[E any](stream grpc.ServerStream, sub Subscription[E], token string, message func() proto.Message) error {
 	var memo *fanout.Memo
 	if s, ok := sub.(sharer); ok {

@@ -11,9 +11,9 @@ const maxClient = 64
 // clientAttribute is the attribute of a span that has it.
 const clientAttribute = "concordat.client"
 
-// ClientOf returns what the client says it is: up to 64 letters, digits and "/._+-", said once. It is "" where the client
-// says nothing, or anything else. It proves nothing, and is for the log and for spans: as a label it would let every
-// caller make series.
+// ClientOf returns what the client says it is: up to 64 letters, digits and "/._+-", said once. It is "" where the
+// client says nothing, or anything else. It proves nothing, and is for the log and for spans: as a label it would let
+// every caller make series.
 func ClientOf(header metadata.MD) string {
 	v := header[ClientHeader]
 	if len(v) != 1 || len(v[0]) > maxClient {

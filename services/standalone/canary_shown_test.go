@@ -18,8 +18,8 @@ import (
 	"github.com/concordat-dev/concordat/kit/kittest"
 )
 
-// What is shown of calls and of what they did, as opposed to what is answered to them: exported spans, the pages of the edge
-// and of the admin port, and the reads and streams that a console makes for an administrator.
+// What is shown of calls and of what they did, as opposed to what is answered to them: exported spans, the pages of the
+// edge and of the admin port, and the reads and streams that a console makes for an administrator.
 
 // browser is an administrator's, with a stream of everything open since before a secret was planted.
 type browser struct {
@@ -220,8 +220,8 @@ func (b *browser) crawl(web httpWire, names *regexp.Regexp) map[string]bool {
 
 var tracedLine = regexp.MustCompile(`trace_id=([0-9a-f]{32})`)
 
-// lookAtTraces looks at everything that was exported, as it came: names, attributes, events, texts of statuses and links.
-// Every call whose line in the log names a trace has to be there.
+// lookAtTraces looks at everything that was exported, as it came: names, attributes, events, texts of statuses and
+// links. Every call whose line in the log names a trace has to be there.
 func (s *search) lookAtTraces(collector *kittest.Collector, log string) {
 	s.t.Helper()
 	for _, export := range collector.Exports() {
