@@ -160,7 +160,7 @@ func TestAStreamThatNobodyReadsEndsWhenItIsCut(t *testing.T) {
 			select {
 			case <-returned:
 			case <-time.After(time.Minute):
-				t.Fatal("the handler has not returned a second after the cut")
+				t.Fatal("the handler has not returned after the cut")
 			}
 			next := 1
 			for wantText(strconv.Itoa(next)) {
