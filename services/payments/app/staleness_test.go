@@ -3,7 +3,9 @@ package app
 import (
 	"context"
 	"fmt"
+	"net"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -21,7 +23,8 @@ import (
 // heard is an auth that is listened to: it says where its events stand, and nothing happens.
 type heard struct {
 	*auth
-	asked atomic.Int64 // for customers
+	asked   atomic.Int64 // for customers
+	watched atomic.Int64 // by whom the events are listened to
 }
 
 func (h *heard) GetUser(ctx context.Context, req *authv1.GetUserRequest) (*authv1.GetUserResponse, error) {
@@ -33,6 +36,7 @@ func (h *heard) WatchUserEvents(_ *authv1.WatchUserEventsRequest, s grpc.ServerS
 	if err := s.Send(&authv1.WatchUserEventsResponse{ResumeToken: "begin"}); err != nil {
 		return err
 	}
+	h.watched.Add(1)
 	select {
 	case <-server.Draining(s.Context()):
 		return server.ErrDraining
@@ -41,16 +45,65 @@ func (h *heard) WatchUserEvents(_ *authv1.WatchUserEventsRequest, s grpc.ServerS
 	}
 }
 
-// While auth is away, who is known is charged for as long as --customer-staleness says, and nobody else is.
-func TestTheSettingSaysForHowLongWhoIsKnownIsChargedWithoutAuth(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	l := listen(t, "127.0.0.1:0")
+// startHeard serves auth on a listener.
+func startHeard(t *testing.T, dir string, l net.Listener) *heard {
+	t.Helper()
 	h := &heard{auth: &auth{active: map[string]bool{ann: true, bob: true}}}
 	h.Harness = kittest.Start(t, func(r grpc.ServiceRegistrar) {
 		authv1.RegisterAuthServiceServer(r, h)
 		authv1.RegisterKeyServiceServer(r, h)
 	}, func(o *kittest.Options) { o.Name, o.Dir, o.Listener = "auth", filepath.Join(dir, "pki"), l })
+	return h
+}
+
+// counted counts the connections that are made to it.
+type counted struct {
+	net.Listener
+	made atomic.Int64
+}
+
+func (c *counted) Accept() (net.Conn, error) {
+	conn, err := c.Listener.Accept()
+	if err == nil {
+		c.made.Add(1)
+	}
+	return conn, err
+}
+
+// Customers, the keys of tokens and the events are asked for over one connection, however many charges there are.
+func TestAuthIsAskedForEverythingOverOneConnection(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	l := &counted{Listener: listen(t, "127.0.0.1:0")}
+	h := startHeard(t, dir, l)
+	a := run(t, config(dir, "passthrough:///"+l.Addr().String()))
+	user := dial(t, a, "gateway", h.Token(ann, "payments.write"))
+	var charges sync.WaitGroup
+	for i := range 20 {
+		charges.Go(func() {
+			if _, err := user.Charge(limit(t), request(fmt.Sprint(i), ann)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	charges.Wait()
+	for end := time.Now().Add(time.Minute); h.watched.Load() == 0; {
+		if time.Now().After(end) {
+			t.Fatal("nobody listens to the events")
+		}
+	}
+	if n := l.made.Load(); n != 1 || h.asked.Load() == 0 {
+		t.Errorf("%d connections were made, and %d customers asked for", n, h.asked.Load())
+	}
+	a.verify(t)
+}
+
+// While auth is away, who is known is charged for as long as --customer-staleness says, and nobody else is.
+func TestTheSettingSaysForHowLongWhoIsKnownIsChargedWithoutAuth(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	l := listen(t, "127.0.0.1:0")
+	h := startHeard(t, dir, l)
 	cfg := config(dir, "passthrough:///"+l.Addr().String())
 	cfg.CustomerStaleness = 3 * time.Minute // the default is one
 	manual := clocktest.New(time.Now())
