@@ -73,10 +73,16 @@ type replica struct {
 
 func startFleet(t *testing.T) *fleet {
 	t.Helper()
+	listeners := [2]net.Listener{listen(t), listen(t)}
+	return startFleetAt(t, fmt.Sprintf("static:///%s,%s", listeners[0].Addr(), listeners[1].Addr()), listeners)
+}
+
+// startFleetAt is startFleet for replicas that are found by a target.
+func startFleetAt(t *testing.T, target string, listeners [2]net.Listener) *fleet {
+	t.Helper()
 	f, dir := &fleet{}, t.TempDir()
-	var targets string
 	for i := range f.replicas {
-		r := &replica{listener: &mortal{Listener: listen(t)}, clock: clocktest.New(time.Now())}
+		r := &replica{listener: &mortal{Listener: listeners[i]}, clock: clocktest.New(time.Now())}
 		f.replicas[i] = r
 		name := fmt.Sprintf("replica %d", i)
 		h := echo.Handlers{Unary: func(ctx context.Context, _ proto.Message) (proto.Message, error) {
@@ -97,10 +103,9 @@ func startFleet(t *testing.T) *fleet {
 				return nil
 			}}
 		})
-		targets += "," + r.listener.Addr().String()
 	}
 	conn, err := client.Dial(client.Config{
-		Target: "static:///" + targets[1:], Server: "echo", Identity: f.replicas[0].harness.Identity("orders"),
+		Target: target, Server: "echo", Identity: f.replicas[0].harness.Identity("orders"),
 		Services: []protoreflect.ServiceDescriptor{echo.Contract()},
 	})
 	if err != nil {

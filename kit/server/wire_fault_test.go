@@ -353,15 +353,22 @@ func TestWhatNeverReachesAHandlerIsCounted(t *testing.T) {
 	w := dialWire(t, h, address)
 	w.call(1, "/echo.v1.EchoService", message(false, nil)).want(t, codes.Unimplemented)
 	w.call(3, echo.Public, message(true, nil), "grpc-encoding", "br").want(t, codes.Unimplemented)
+	w.call(5, echo.Public, message(false, []byte{0xff, 0xff, 0xff})).want(t, codes.InvalidArgument)
+	w.call(7, echo.Public, append([]byte{0}, binary.BigEndian.AppendUint32(nil, 5<<20)...)).want(t, codes.ResourceExhausted)
 	if err := h.Stop(); err != nil { // which tells of all that is not told of yet
 		t.Fatal(err)
 	}
 	tt := &told{Harness: h, t: t, tele: tele}
 	for series, want := range map[string]float64{
-		`grpc_server_handled_total{grpc_code="Unimplemented",grpc_method="_OTHER",grpc_service="_OTHER",grpc_type="unary",service="test"}`:              1,
-		`grpc_server_handled_total{grpc_code="Unimplemented",grpc_method="Public",grpc_service="echo.v1.EchoService",grpc_type="unary",service="test"}`: 1,
-		`grpc_server_in_flight{grpc_method="_OTHER",grpc_service="_OTHER",grpc_type="unary",service="test"}`:                                            0,
-		`grpc_server_in_flight{grpc_method="Public",grpc_service="echo.v1.EchoService",grpc_type="unary",service="test"}`:                               0,
+		`grpc_server_handled_total{grpc_code="Unimplemented",grpc_method="_OTHER",grpc_service="_OTHER",grpc_type="unary",service="test"}`:                  1,
+		`grpc_server_handled_total{grpc_code="Unimplemented",grpc_method="Public",grpc_service="echo.v1.EchoService",grpc_type="unary",service="test"}`:     1,
+		`grpc_server_handled_total{grpc_code="InvalidArgument",grpc_method="Public",grpc_service="echo.v1.EchoService",grpc_type="unary",service="test"}`:   1,
+		`grpc_server_handled_total{grpc_code="ResourceExhausted",grpc_method="Public",grpc_service="echo.v1.EchoService",grpc_type="unary",service="test"}`: 1,
+		`grpc_server_faults_total{grpc_method="Public",grpc_service="echo.v1.EchoService",reason="MALFORMED_REQUEST",service="test"}`:                       1,
+		`grpc_server_faults_total{grpc_method="Public",grpc_service="echo.v1.EchoService",reason="MESSAGE_TOO_LARGE",service="test"}`:                       1,
+		`grpc_server_started_total{grpc_method="Public",grpc_service="echo.v1.EchoService",grpc_type="unary",service="test"}`:                               3,
+		`grpc_server_in_flight{grpc_method="_OTHER",grpc_service="_OTHER",grpc_type="unary",service="test"}`:                                                0,
+		`grpc_server_in_flight{grpc_method="Public",grpc_service="echo.v1.EchoService",grpc_type="unary",service="test"}`:                                   0,
 	} {
 		if got := tt.series()[series]; got != want {
 			t.Errorf("%s = %v, want %v", series, got, want)

@@ -277,10 +277,8 @@ func (r *run) concerned(f *Finding) {
 		c.Verdict = BreaksCompilation
 	case felt && (risks || len(c.Built) > 0):
 		c.Verdict = BreaksAtRunTime
-	case risks && f.Axes.Source == rules.Breaks && !felt:
-		c.Verdict = Unaffected // it compiles, and nothing else was at stake
 	case risks:
-		c.Verdict = Unaffected
+		c.Verdict = Unaffected // it compiles, and nothing else is at stake
 	case len(perhaps) > 0:
 		c.Verdict, c.Why = Unknown, fmt.Sprintf("%s:%d may use it", perhaps[0].Path, perhaps[0].Line)
 		if perhaps[0].LeftOut {

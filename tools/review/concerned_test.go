@@ -136,6 +136,8 @@ func TestAFindingSaysWhomItConcerns(t *testing.T) {
 			verdict: review.BreaksCompilation, level: rules.Break, uses: 2, built: 2, breaks: true},
 		{name: "a name that code reads", proto: strings.Replace(coloured, "int32 size", "int32 extent", 1), shop: shop, regenerate: true, rule: "FIELD_SAME_NAME",
 			verdict: review.BreaksCompilation, level: rules.Break, uses: 2, built: 2, breaks: true},
+		{name: "a deprecation of what code reads", proto: strings.Replace(coloured, "int32 size = 2;", "// Deprecated: use spare instead.\n  int32 size = 2 [deprecated = true];", 1), shop: shop, regenerate: true,
+			rule: "DEPRECATED_WITHOUT_SUNSET", verdict: review.Unaffected, level: rules.Care, uses: 2, built: 2},
 		{name: "a value beside a switch without a default", proto: strings.Replace(coloured, "COLOUR_RED = 1;", "COLOUR_RED = 1;\n  COLOUR_BLUE = 2;", 1), shop: shop, regenerate: true,
 			rule: rules.EnumValueAdded, verdict: review.BreaksAtRunTime, level: rules.Break, uses: 1},
 		{name: "a value beside a switch with a default", proto: strings.Replace(coloured, "COLOUR_RED = 1;", "COLOUR_RED = 1;\n  COLOUR_BLUE = 2;", 1),

@@ -122,9 +122,13 @@ type running struct {
 	stop func()
 }
 
-func run(t *testing.T, cfg Config) *running {
+func run(t *testing.T, cfg Config, change ...func(*kit.Deps)) *running {
 	t.Helper()
-	a, err := New(t.Context(), cfg, deps(t.Output()))
+	d := deps(t.Output())
+	for _, c := range change {
+		c(&d)
+	}
+	a, err := New(t.Context(), cfg, d)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,13 +3,17 @@ package app
 import (
 	"bytes"
 	"crypto/rand"
+	"database/sql"
 	"errors"
 	"io"
 	"io/fs"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	_ "modernc.org/sqlite"
 
 	"github.com/concordat-dev/concordat/kit"
 	"github.com/concordat-dev/concordat/kit/clock"
@@ -67,6 +71,59 @@ func TestVerifyOfWhatIsNotThereIsAnErrorAndCountsNothing(t *testing.T) {
 		err := verify(t.Context(), cfg, deps)
 		if !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), what) || strings.Contains(err.Error(), "0 problems") || out.Len() > 0 {
 			t.Errorf("%s: printed %q, %v", what, &out, err)
+		}
+	}
+}
+
+// Whoever runs it by a timer sees the exit code alone, which every error makes 1.
+func TestVerifyOfWhatIsWrongNamesItAndIsAnError(t *testing.T) {
+	t.Parallel()
+	const nobody = "00000000-0000-0000-0000-000000000001"
+	dir := t.TempDir()
+	var out bytes.Buffer
+	deps := kit.Deps{Clock: clock.System(), Random: rand.Reader, Log: slog.New(slog.DiscardHandler), Out: &out}
+	cfg := Config{Settings: Settings{Data: filepath.Join(dir, "data")}}
+	store, err := sqlstore.Open(t.Context(), storeOptions(&cfg, deps))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := store.Close(); err != nil {
+		t.Fatal(err)
+	}
+	whole, broken := filepath.Join(dir, "whole"), filepath.Join(dir, "broken")
+	if err := backup(t.Context(), BackupConfig{Config: cfg, To: whole}, deps); err != nil {
+		t.Fatal(err)
+	}
+	db, err := sql.Open("sqlite", filepath.Join(cfg.Data, "users.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := db.Exec(`INSERT INTO user_labels (key, value, created_at, user_id, state) VALUES ('a', 'b', 1, '` + nobody + `', 'ACTIVE')`); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(whole)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(broken, text[:len(text)/2], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, row := range map[string]struct {
+		cfg  VerifyConfig
+		says string // printed
+		told string // in the error; empty where there is none
+	}{
+		"the data of the service":  {VerifyConfig{Config: cfg}, nobody, "1 problems"},
+		"a backup that is cut off": {VerifyConfig{Config: cfg, From: broken}, "", "the backup " + broken},
+		"a backup that is whole":   {VerifyConfig{Config: cfg, From: whole}, "as they must be", ""},
+	} {
+		out.Reset()
+		err := verify(t.Context(), row.cfg, deps)
+		if (err != nil) != (row.told != "") || !strings.Contains(out.String(), row.says) || err != nil && !strings.Contains(err.Error(), row.told) {
+			t.Errorf("%s: printed %q, %v", name, &out, err)
 		}
 	}
 }

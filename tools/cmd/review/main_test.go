@@ -220,3 +220,35 @@ func TestTheTableOfRulesInTheDocsIsWhatTheCommandPrints(t *testing.T) {
 		t.Errorf("as text: %d, %d lines for %d rules", code, strings.Count(text.String(), "\n"), strings.Count(out.String(), "\n")-2)
 	}
 }
+
+// `go run …/tools/cmd/review@main` in somebody else's repository is refused by Go where go.mod replaces or excludes anything, and
+// finds nothing where a module of this repository is required.
+func TestOthersCanRunTheReviewByItsPath(t *testing.T) {
+	root, err := repo.Root(".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := repo.Output(t.Context(), filepath.Join(root, "tools"), "go", "mod", "edit", "-json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var mod struct {
+		Module           struct{ Path string }
+		Replace, Exclude []any
+		Require          []struct{ Path string }
+	}
+	if err := json.Unmarshal([]byte(text), &mod); err != nil {
+		t.Fatal(err)
+	}
+	if mod.Module.Path != "github.com/concordat-dev/concordat/tools" || len(mod.Require) == 0 {
+		t.Fatalf("go.mod is of %s and requires %v", mod.Module.Path, mod.Require)
+	}
+	if len(mod.Replace) > 0 || len(mod.Exclude) > 0 {
+		t.Errorf("go.mod replaces %v and excludes %v", mod.Replace, mod.Exclude)
+	}
+	for _, r := range mod.Require {
+		if strings.HasPrefix(r.Path, "github.com/concordat-dev/") {
+			t.Errorf("go.mod requires %s, which is nowhere but here", r.Path)
+		}
+	}
+}

@@ -114,7 +114,7 @@ func concerned(f *review.Finding) string {
 	case review.UnusedHere:
 		return "unused here"
 	case review.Unaffected:
-		return fmt.Sprintf("unaffected: %s here go on as before", count(len(c.Uses), "use"))
+		return fmt.Sprintf("unaffected, with %s here", count(len(c.Uses), "use"))
 	default:
 		return string(c.Verdict) + modules(f)
 	}

@@ -107,7 +107,7 @@ func rich(t *testing.T) *review.Report {
 		"// OrderService takes orders.", "// OrderService takes orders, at any time."))
 	tr.Write("buf.yaml", "version: v2\nmodules:\n  - path: proto\nbreaking:\n  use:\n    - FILE\n  except:\n    - FIELD_SAME_JSON_NAME\n    - FIELD_SAME_DEFAULT\n")
 	usage := filepath.Join(t.TempDir(), "usage.json")
-	if err := os.WriteFile(usage, []byte(`{"version": 1, "service": "shop", "since": "2026-11-01T00:00:00Z", "sampled_one_in": 10, "entries": [{"caller": "web", "method": "/shop.v1.OrderService/PlaceOrder",
+	if err := os.WriteFile(usage, []byte(`{"version": 1, "service": "shop", "since": "2026-11-01T00:00:00Z", "sampled_one_in": 10, "dropped": 3, "entries": [{"caller": "web", "method": "/shop.v1.OrderService/PlaceOrder",
 		"direction": "request", "message": "shop.v1.PlaceOrderRequest", "field": "payer", "count": 12, "last_seen": "2026-12-01T09:00:00Z"}]}`), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -159,21 +159,26 @@ func approve(t *testing.T, tr repotest.Tree, element string) {
 
 // concern gives a report the consumers that an analysis of Go code would find.
 func concern(r *review.Report) {
-	r.Analysed = &review.Analysed{Modules: []string{"example.com/shop", "example.com/web"}, Packages: 7, Problems: []consumers.Problem{{Where: "example.com/web", What: "does not compile, and is analysed as far as it goes"}}}
+	r.Analysed = &review.Analysed{Modules: []string{"example.com/shop", "example.com/web"}, Packages: 7, Problems: []consumers.Problem{{Where: "example.com/web", What: "does not compile, and is analysed as far as it goes"}},
+		Built: map[string][]consumers.Problem{"release": {{Where: "example.com/old", What: "does not load"}}}, LeftOut: []string{"stock/stock_plan9.go"}}
 	use := func(path string, line int, kind consumers.Kind, breaks bool, err string) review.Use {
 		return review.Use{Use: consumers.Use{Element: "shop.v1.PlaceOrderRequest.quantity", Kind: kind, Path: path, Line: line, Column: 3, Module: "example.com/shop", Error: err}, Owners: []string{"@shop/" + strings.Split(path, "/")[0]}, Breaks: breaks}
 	}
+	test, leftOut := use("stock/stock_test.go", 3, consumers.Reads, true, ""), use("stock/stock_plan9.go", 5, consumers.Perhaps, false, "")
+	test.Test, leftOut.LeftOut = true, true
 	for _, f := range r.Findings {
 		switch f.Rule {
 		case "FIELD_SAME_TYPE":
 			f.Consumers = review.Consumers{Verdict: review.BreaksCompilation, Uses: []review.Use{
 				use("stock/stock.go", 42, consumers.Reads, true, "cannot use r.GetQuantity() (value of type int64) as int32 value in assignment"),
-				use("web/form.go", 7, consumers.Writes, false, ""),
+				use("web/form.go", 7, consumers.Writes, false, ""), test, leftOut,
 			}, Built: []review.Use{use("batch/batch.go", 9, consumers.Literal, false, "")}}
 		case "FIELD_NO_DELETE":
 			f.Consumers = review.Consumers{Verdict: review.Unknown, Why: "example.com/web: does not compile, and is analysed as far as it goes"}
 		case "REDACT_REMOVED":
 			f.Consumers = review.Consumers{Verdict: review.UnusedHere}
+		case "FIELD_NOT_RESERVED":
+			f.Consumers = review.Consumers{Verdict: review.Unaffected, Uses: []review.Use{use("web/form.go", 12, consumers.Constant, false, "")}}
 		}
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -80,14 +81,21 @@ type service struct {
 	customers *directory
 	inside    kittest.Log // what the handlers have logged themselves
 	close     func()
+	opening   atomic.Pointer[func()] // where set, called in the middle of a transaction that opens an account
 }
 
 // start serves payments from the data directory until the test ends or close is called.
 func start(t *testing.T, dir string, options ...func(*kittest.Options)) *service {
 	t.Helper()
 	newID := id.Generator(clock.System(), rand.Reader)
+	s := &service{}
 	store, err := sqlstore.Open(t.Context(), sqlstore.Options{
-		Dir: dir, Clock: clock.System(), Random: rand.Reader, NewID: newID,
+		Dir: dir, Clock: clock.System(), Random: rand.Reader, NewID: func() string {
+			if f := s.opening.Load(); f != nil {
+				(*f)()
+			}
+			return newID()
+		},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -104,7 +112,7 @@ func start(t *testing.T, dir string, options ...func(*kittest.Options)) *service
 	logEnded := make(chan error, 1)
 	go func() { logEnded <- store.Run(ctx) }()
 
-	s := &service{store: store, customers: customers}
+	s.store, s.customers = store, customers
 	var stop sync.Once
 	closeStore := func() {
 		stop.Do(func() {

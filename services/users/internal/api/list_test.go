@@ -386,3 +386,27 @@ func TestAStreamThatItsClientLeavesEnds(t *testing.T) {
 		t.Error("the handler went on after its client had left")
 	}
 }
+
+// Up to 10,000 who match the size is exact, and beyond that it says itself that it is not; later pages say the same.
+func TestTheSizeOfAListSaysWhetherItIsAnEstimate(t *testing.T) {
+	t.Parallel()
+	c := admin(start(t))
+	const exact = 10_000
+	importAll(t, c, requests(0, exact))
+	for _, row := range []struct {
+		users     int
+		estimated bool
+	}{{exact, false}, {exact + 1, true}} {
+		for n := total(t, c); n < row.users; n++ {
+			create(t, c, request(n))
+		}
+		req := &usersv1.ListUsersRequest{PageSize: 10, OrderBy: "created_at desc"}
+		for page := range 2 {
+			resp := list(t, c, req)
+			if off := int(resp.GetTotalSize()) - row.users; resp.GetTotalSizeEstimated() != row.estimated || !row.estimated && off != 0 || max(off, -off) > row.users/2 {
+				t.Errorf("of %d users, page %d: %d, estimated: %t", row.users, page+1, resp.GetTotalSize(), resp.GetTotalSizeEstimated())
+			}
+			req.PageToken = resp.GetNextPageToken()
+		}
+	}
+}
