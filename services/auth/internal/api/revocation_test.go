@@ -7,12 +7,15 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	authv1 "github.com/concordat-dev/concordat/gen/go/auth/v1"
 	"github.com/concordat-dev/concordat/kit/eventlog"
+	"github.com/concordat-dev/concordat/kit/fault"
+	"github.com/concordat-dev/concordat/kit/identity"
 	"github.com/concordat-dev/concordat/kit/kittest"
 	"github.com/concordat-dev/concordat/kit/token"
 	"github.com/concordat-dev/concordat/services/auth/internal/api"
@@ -194,5 +197,59 @@ func TestAStreamThatIsCutBeforeItReadTheEventReadsItYet(t *testing.T) {
 	}
 	if err := api.LastWords(ctx, sub, send, token.ErrRevoked); !errors.Is(err, token.ErrRevoked) {
 		t.Errorf("without an event it ends with %v", err)
+	}
+}
+
+// stalled is the stream of a client that has stopped reading: it takes the bare point, and then holds a message until the call
+// is cut, which gives the message up. What is sent later goes through, as to a client that reads again.
+type stalled struct {
+	grpc.ServerStream
+	ctx   context.Context
+	cut   context.CancelCauseFunc
+	point string // the bare one
+	held  bool
+	later int // how many messages went through after the one that was given up
+}
+
+func (s *stalled) Context() context.Context { return s.ctx }
+
+func (s *stalled) Send(m *authv1.WatchUserEventsResponse) error {
+	s.point = m.GetResumeToken()
+	return nil
+}
+
+func (s *stalled) SendMsg(any) error {
+	if s.held {
+		s.later++
+		return nil
+	}
+	s.held = true
+	s.cut(token.ErrRevoked)
+	return context.Cause(s.ctx)
+}
+
+// TestAStreamThatOwesAnEventIsToldNothingAfterIt has a session end while an event waits for its client. To send what comes after
+// that event, with its resume token, would leave a gap.
+func TestAStreamThatOwesAnEventIsToldNothingAfterIt(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	user := s.member(1).GetUserId()
+	tokens := s.signIn(1)
+	s.signIn(1)
+	registered := recorder{services: make(map[string]any)}
+	api.New(s.auth, s.log, []token.Key{s.key}).Register(registered)
+	watcher := registered.services[authv1.AuthService_ServiceDesc.ServiceName].(authv1.AuthServiceServer)
+	ctx, cut := context.WithCancelCause(identity.With(t.Context(), identity.Caller{
+		User: &identity.User{ID: user, SessionID: tokens.GetSessionId()},
+	}))
+	defer cut(nil)
+	stream := &stalled{ctx: ctx, cut: cut}
+	err := watcher.WatchUserEvents(&authv1.WatchUserEventsRequest{UserId: user, Since: timestamppb.New(time.Unix(1, 0))}, stream)
+	if !stream.held || stream.later != 0 {
+		t.Errorf("held up: %t; %d messages were sent after the event that was not", stream.held, stream.later)
+	}
+	f, ok := fault.As(err)
+	if !ok || !errors.Is(err, token.ErrRevoked) || f.Metadata()["resume_token"] != stream.point {
+		t.Errorf("it ends with %v, want %v and the point before the event, %s", err, token.ErrRevoked, stream.point)
 	}
 }
