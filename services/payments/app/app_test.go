@@ -124,7 +124,12 @@ type running struct {
 
 func run(t *testing.T, cfg Config) *running {
 	t.Helper()
-	a, err := New(t.Context(), cfg, deps(t.Output()))
+	return runWith(t, cfg, deps(t.Output()))
+}
+
+func runWith(t *testing.T, cfg Config, d kit.Deps) *running {
+	t.Helper()
+	a, err := New(t.Context(), cfg, d)
 	if err != nil {
 		t.Fatal(err)
 	}
