@@ -200,56 +200,108 @@ func TestAStreamThatIsCutBeforeItReadTheEventReadsItYet(t *testing.T) {
 	}
 }
 
-// stalled is the stream of a client that has stopped reading: it takes the bare point, and then holds a message until the call
-// is cut, which gives the message up. What is sent later goes through, as to a client that reads again.
-type stalled struct {
+// scripted is a stream that takes the bare points; of each event, which it counts, it does what the test says.
+type scripted struct {
 	grpc.ServerStream
 	ctx   context.Context
-	cut   context.CancelCauseFunc
-	point string // the bare one
-	held  bool
-	later int // how many messages went through after the one that was given up
+	point string // the last bare one
+	count int
+	event func(n int) error
 }
 
-func (s *stalled) Context() context.Context { return s.ctx }
+func (s *scripted) Context() context.Context { return s.ctx }
 
-func (s *stalled) Send(m *authv1.WatchUserEventsResponse) error {
+func (s *scripted) Send(m *authv1.WatchUserEventsResponse) error {
 	s.point = m.GetResumeToken()
 	return nil
 }
 
-func (s *stalled) SendMsg(any) error {
-	if s.held {
-		s.later++
-		return nil
-	}
-	s.held = true
-	s.cut(token.ErrRevoked)
-	return context.Cause(s.ctx)
+func (s *scripted) SendMsg(any) error {
+	s.count++
+	return s.event(s.count)
 }
 
-// TestAStreamThatOwesAnEventIsToldNothingAfterIt has a session end while an event waits for its client. To send what comes after
-// that event, with its resume token, would leave a gap.
+// watchItself serves a watch that a user has of all that happened to them, until what event does ends it: cut ends the call as the
+// end of the session does.
+func (s *service) watchItself(user, session string, event func(n int, cut func() error) error) (*scripted, error) {
+	s.t.Helper()
+	registered := recorder{services: make(map[string]any)}
+	api.New(s.auth, s.log, []token.Key{s.key}).Register(registered)
+	watcher := registered.services[authv1.AuthService_ServiceDesc.ServiceName].(authv1.AuthServiceServer)
+	ctx, cancel := context.WithCancelCause(identity.With(s.t.Context(), identity.Caller{User: &identity.User{ID: user, SessionID: session}}))
+	defer cancel(nil)
+	stream := &scripted{ctx: ctx, event: func(n int) error {
+		return event(n, func() error {
+			cancel(token.ErrRevoked)
+			return context.Cause(ctx)
+		})
+	}}
+	return stream, watcher.WatchUserEvents(&authv1.WatchUserEventsRequest{UserId: user, Since: timestamppb.New(time.Unix(1, 0))}, stream)
+}
+
+// TestAStreamThatOwesAnEventIsToldNothingAfterIt has a session end while an event waits for its client, which reads again later. To
+// send what comes after that event, with its resume token, would leave a gap.
 func TestAStreamThatOwesAnEventIsToldNothingAfterIt(t *testing.T) {
 	t.Parallel()
 	s := start(t)
 	user := s.member(1).GetUserId()
-	tokens := s.signIn(1)
+	session := s.signIn(1).GetSessionId()
 	s.signIn(1)
-	registered := recorder{services: make(map[string]any)}
-	api.New(s.auth, s.log, []token.Key{s.key}).Register(registered)
-	watcher := registered.services[authv1.AuthService_ServiceDesc.ServiceName].(authv1.AuthServiceServer)
-	ctx, cut := context.WithCancelCause(identity.With(t.Context(), identity.Caller{
-		User: &identity.User{ID: user, SessionID: tokens.GetSessionId()},
-	}))
-	defer cut(nil)
-	stream := &stalled{ctx: ctx, cut: cut}
-	err := watcher.WatchUserEvents(&authv1.WatchUserEventsRequest{UserId: user, Since: timestamppb.New(time.Unix(1, 0))}, stream)
-	if !stream.held || stream.later != 0 {
-		t.Errorf("held up: %t; %d messages were sent after the event that was not", stream.held, stream.later)
+	stream, err := s.watchItself(user, session, func(n int, cut func() error) error {
+		if n == 1 {
+			return cut() // and so the message is given up
+		}
+		return nil
+	})
+	if stream.count != 1 {
+		t.Errorf("%d messages were sent after the event that was not", stream.count-1)
 	}
-	f, ok := fault.As(err)
-	if !ok || !errors.Is(err, token.ErrRevoked) || f.Metadata()["resume_token"] != stream.point {
+	if f, ok := fault.As(err); !ok || !errors.Is(err, token.ErrRevoked) || f.Metadata()["resume_token"] != stream.point {
 		t.Errorf("it ends with %v, want %v and the point before the event, %s", err, token.ErrRevoked, stream.point)
+	}
+}
+
+// TestAStreamThatWasCutGoesOnAfterTheLastEventThatItWasSent has one more event come when a stream has been cut, which may be sent yet.
+func TestAStreamThatWasCutGoesOnAfterTheLastEventThatItWasSent(t *testing.T) {
+	t.Parallel()
+	for name, row := range map[string]struct {
+		sent bool // the event that comes then
+		next []authv1.UserEventType
+	}{
+		"it was sent":     {true, []authv1.UserEventType{failed}},
+		"it could not be": {false, []authv1.UserEventType{login, failed}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := start(t)
+			user := s.member(1).GetUserId()
+			session := s.signIn(1).GetSessionId()
+			stream, err := s.watchItself(user, session, func(n int, cut func() error) error {
+				switch {
+				case n == 2: // the last that is there
+					s.signIn(1)
+					_ = cut()
+				case n == 3 && !row.sent:
+					return token.ErrRevoked
+				}
+				return nil
+			})
+			if stream.count > 3 {
+				t.Errorf("%d events came", stream.count)
+			}
+			f, ok := fault.As(err)
+			if !ok || !errors.Is(err, token.ErrRevoked) {
+				t.Fatalf("it ends with %v", err)
+			}
+			if _, err := s.asService().ValidateUser(t.Context(), &authv1.ValidateUserRequest{Username: signUp(1).Email, Password: "wrong"}); err != nil {
+				t.Fatal(err)
+			}
+			want := row.next
+			if stream.count < 3 { // a slow machine: it was not read in time
+				want = []authv1.UserEventType{login, failed}
+			}
+			resumed, _ := s.watch(s.asService(), user, f.Metadata()["resume_token"])
+			wantEvents(t, resumed, user, want...)
+		})
 	}
 }
