@@ -268,38 +268,6 @@ func TestAPageTokenOpensForItsCallerAlone(t *testing.T) {
 	}
 }
 
-func TestAPageTokenIsOfOneListing(t *testing.T) {
-	t.Parallel()
-	c := admin(start(t))
-	fill(t, c, 0, 6)
-	listings := []func() *usersv1.ListUsersRequest{
-		func() *usersv1.ListUsersRequest { return &usersv1.ListUsersRequest{} },
-		func() *usersv1.ListUsersRequest { return &usersv1.ListUsersRequest{Filter: `email = "*"`} },
-		func() *usersv1.ListUsersRequest { return &usersv1.ListUsersRequest{Filter: `NOT labels:rare`} },
-		func() *usersv1.ListUsersRequest { return &usersv1.ListUsersRequest{OrderBy: "created_at desc"} },
-		func() *usersv1.ListUsersRequest { return &usersv1.ListUsersRequest{OrderBy: "email"} },
-		func() *usersv1.ListUsersRequest { return &usersv1.ListUsersRequest{ShowDeleted: true} },
-	}
-	for i, of := range listings {
-		req := of()
-		req.PageSize = 2
-		token := list(t, c, req).GetNextPageToken()
-		for j, other := range listings {
-			req := other()
-			req.PageSize, req.PageToken = 3, token
-			page, err := c.ListUsers(timeout(t), req)
-			if i == j {
-				if err != nil || len(page.GetUsers()) != 3 {
-					t.Errorf("the token of %v, for a page of another size: %d users, %v", of(), len(page.GetUsers()), err)
-				}
-				continue
-			}
-			t.Logf("the token of %v, for %v", of(), other())
-			kittest.WantFault(t, err, codes.InvalidArgument, "PAGE_TOKEN_INVALID")
-		}
-	}
-}
-
 func TestThePagesOfAListingSayTheTotalOfTheFirst(t *testing.T) {
 	t.Parallel()
 	c := admin(start(t))
