@@ -256,8 +256,8 @@ func TestAQuietLogTellsWhereItStands(t *testing.T) {
 		}
 	}()
 	event, second, err := stream.Next(t.Context())
-	if err != nil || event != nil || second == first {
-		t.Fatalf("after a while: %v, %v", event, err)
+	if err != nil || event != nil || second == first || len(second) != TokenLength {
+		t.Fatalf("after a while: %v at %q, %v", event, second, err)
 	}
 	wantNoneAfter(t, f, second)
 }

@@ -169,3 +169,35 @@ func TestAStreamThatNobodyReadsEndsWhenItIsCut(t *testing.T) {
 		})
 	}
 }
+
+// TestAStreamGoesOnAfterTheEventThatItsEndWasToldBy has an event sent and then end the stream, which is cut for the same reason
+// meanwhile: the client has the event, and must not get it again.
+func TestAStreamGoesOnAfterTheEventThatItsEndWasToldBy(t *testing.T) {
+	var h *kittest.Harness
+	verifier := token.NewVerifier(token.VerifierConfig{
+		Issuer: kittest.Issuer, Audience: kittest.Audience, Clock: clock.System(),
+		Keys: func(ctx context.Context) ([]token.Key, error) { return h.Keys(ctx) },
+	})
+	h = kittest.Start(t, echo.Handlers{Watch: func(_ proto.Message, s grpc.ServerStream) error {
+		return server.Follow(s.Context(), &flood{}, func(event *int, point string) error {
+			if err := s.SendMsg(echo.Message(point, "")); err != nil || event == nil || *event < 3 {
+				return err
+			}
+			verifier.Revoke(token.Revocation{UserID: "u1", At: time.Now()})
+			<-s.Context().Done()
+			return token.ErrRevoked
+		})
+	}}.Register, func(o *kittest.Options) { o.Tokens = verifier })
+	user := identity.User{ID: "u1", SessionID: "one", Scopes: []string{"echo"}, ExpiresAt: time.Now().Add(time.Minute)}
+	s := openStream(t, t.Context(), h.WithToken(h.TokenFor(user)), echo.Watch, echo.Message("", "u1"))
+	for _, want := range []string{"0", "1", "2", "3"} {
+		got := echo.Message("", "")
+		if err := s.RecvMsg(got); err != nil || echo.TextOf(got) != want {
+			t.Fatalf("got %q, %v; want %q", echo.TextOf(got), err, want)
+		}
+	}
+	f := kittest.WantFault(t, s.RecvMsg(echo.Message("", "")), codes.Unauthenticated, "TOKEN_REVOKED")
+	if point := f.Metadata()["resume_token"]; point != "3" {
+		t.Errorf("it goes on from %q, and 3 was the last that came", point)
+	}
+}

@@ -2,9 +2,14 @@ package server
 
 import (
 	"bytes"
+	"errors"
+	"log/slog"
+	"net"
 	"testing"
 
 	"golang.org/x/net/http2"
+
+	"github.com/concordat-dev/concordat/kit/clock"
 )
 
 func TestFramesAreUnderstoodInPiecesOfAnySize(t *testing.T) {
@@ -49,6 +54,71 @@ func TestFramesAreUnderstoodInPiecesOfAnySize(t *testing.T) {
 		feed(wire.Bytes()[wire.Len()-1:])
 		if h.inside {
 			t.Fatalf("in pieces of %d: headers are still under way", size)
+		}
+	}
+}
+
+// aFrameAtATime is a connection from which each Read gets one piece.
+type aFrameAtATime struct {
+	net.Conn
+	pieces [][]byte
+}
+
+func (c *aFrameAtATime) Read(p []byte) (int, error) {
+	n := copy(p, c.pieces[0])
+	c.pieces = c.pieces[1:]
+	return n, nil
+}
+
+func (c *aFrameAtATime) RemoteAddr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)} }
+
+// TestACallIsMissedOnceItsHeadersHaveComeAndNotBefore has headers come in several frames: grpc-go announces a call, or refuses it, when
+// it has seen the last of them, and is done with what it has read when it reads again.
+func TestACallIsMissedOnceItsHeadersHaveComeAndNotBefore(t *testing.T) {
+	var from aFrameAtATime
+	var wire bytes.Buffer
+	framer := http2.NewFramer(&wire, nil)
+	piece := func(errs ...error) {
+		t.Helper()
+		if err := errors.Join(errs...); err != nil {
+			t.Fatal(err)
+		}
+		from.pieces = append(from.pieces, bytes.Clone(wire.Bytes()))
+		wire.Reset()
+	}
+	wire.WriteString(http2.ClientPreface)
+	piece(framer.WriteSettings())
+	for _, stream := range []uint32{1, 3} {
+		piece(framer.WriteHeaders(http2.HeadersFrameParam{StreamID: stream, BlockFragment: []byte("a")}))
+		piece(framer.WriteContinuation(stream, false, []byte("b")))
+		piece(framer.WriteContinuation(stream, true, []byte("c")))
+		piece(framer.WritePing(false, [8]byte{}))
+	}
+	var of connection
+	h := newHeard(&from, &of, &refusals{log: slog.New(slog.DiscardHandler), clock: clock.System()})
+	for i, step := range []struct {
+		what      string
+		announced bool // after it
+		missed    int64
+	}{
+		{"the preface", false, 0},
+		{"the beginning of the headers of a call", false, 0},
+		{"more of them", false, 0},
+		{"the last of them", true, 0},
+		{"a ping", false, 0},
+		{"the beginning of the headers of another call", false, 0},
+		{"more of them", false, 0},
+		{"the last of them, which are refused", false, 0},
+		{"another ping", false, 1},
+	} {
+		if _, err := h.Read(make([]byte, 1<<10)); err != nil {
+			t.Fatal(err)
+		}
+		if step.announced {
+			of.calls.announced.Add(1)
+		}
+		if got := of.calls.told.Load(); got != step.missed {
+			t.Errorf("%d, with %s: %d calls are missed, want %d", i, step.what, got, step.missed)
 		}
 	}
 }

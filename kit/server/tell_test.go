@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"context"
+	"fmt"
 	"math/rand/v2"
 	"strconv"
 	"strings"
@@ -96,6 +97,32 @@ func TestTheMessageOfAnEventIsEncodedOnceForAllWhoWatchTheSame(t *testing.T) {
 		}
 	}
 	t.Error("nobody has looked into what was sent")
+}
+
+// A token is of what is watched too: who watches something else gets a message and a token of their own of the same event.
+func TestWhoWatchesSomethingElseGetsAMessageOfTheirOwn(t *testing.T) {
+	memos := []*fanout.Memo{{}, {}}
+	h := kittest.Start(t, echo.Handlers{Watch: func(req proto.Message, s grpc.ServerStream) error {
+		sub, watched := &alike{memos: memos}, echo.TextOf(req)
+		return server.Follow(s.Context(), sub, func(e *int, token string) error {
+			if e == nil {
+				return nil
+			}
+			return server.Tell(s, sub, token+" of "+watched, func() proto.Message { return echo.Message(token+" of "+watched, "") })
+		})
+	}}.Register)
+	conn := h.Anonymous()
+	for _, watched := range []string{"one", "another", "one"} {
+		ctx, cancel := context.WithCancel(t.Context())
+		s := openStream(t, ctx, conn, echo.Watch, echo.Message(watched, ""))
+		for n := range memos {
+			want, got := fmt.Sprintf("token-%d of %s", n+1, watched), echo.Message("", "")
+			if err := s.RecvMsg(got); err != nil || echo.TextOf(got) != want {
+				t.Errorf("got %q, %v; want %q", echo.TextOf(got), err, want)
+			}
+		}
+		cancel()
+	}
 }
 
 func TestWhatIsSharedWithNobodyIsMadeForEach(t *testing.T) {

@@ -30,6 +30,7 @@ func TestACommitWithoutAnAnswerHasAnUnknownOutcome(t *testing.T) {
 	}{
 		"the server never got it":                    {cut, nil},
 		"it was done and the connection broke":       {cutAfter, []string{"a"}},
+		"it was done and the server crashed":         {fatal, []string{"a"}},
 		"it was done and the answer is not coming":   {swallow, []string{"a"}},
 		"it was done, and nobody waits for the call": {swallow, []string{"a"}},
 	} {
@@ -66,6 +67,43 @@ func TestACommitWithoutAnAnswerHasAnUnknownOutcome(t *testing.T) {
 			case <-db.Failed():
 				t.Error("it counts as failed for good")
 			default:
+			}
+		})
+	}
+}
+
+// A statement that is run by itself is committed with its answer.
+func TestAWriteOneWithoutAnAnswerHasAnUnknownOutcome(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		becomes verdict
+		want    []string
+	}{
+		"the server never got all of it":           {cut, nil},
+		"it was done and the connection broke":     {cutAfter, []string{"a"}},
+		"it was done and the server crashed":       {fatal, []string{"a"}},
+		"it was done and the answer is not coming": {swallow, []string{"a"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p, db, direct := openBehind(t)
+			bound, done := false, false
+			p.watch(func(m message) verdict {
+				bound = bound || m.text == "bind"
+				if done || !bound || m.kind != 'S' {
+					return pass
+				}
+				done = true
+				return test.becomes
+			})
+			_, err := db.WriteOne(promise(t, 2*time.Second), `INSERT INTO notes (text) VALUES ($1)`, []any{"a"})
+			p.watch(nil) // so that the test may look at what it has seen
+			if !errors.Is(err, ErrOutcomeUnknown) || fault.KindOf(err) != fault.Unavailable || !done {
+				t.Errorf("WriteOne returned %v", err)
+			}
+			wantTexts(t, direct, test.want...)
+			if err := add(t.Context(), db, "next"); err != nil {
+				t.Errorf("the next write: %v", err)
 			}
 		})
 	}
@@ -256,29 +294,36 @@ func TestAWriteIsNotAcknowledgedWhenTheServerDidNotWaitForItsStandby(t *testing.
 	s := postgrestest.Start(t, postgrestest.Options{Settings: map[string]string{
 		"synchronous_standby_names": "absent", "synchronous_commit": "local", // for all but the one below
 	}})
-	db := openPG(t, URL(s.Database(t)))
-	ended := make(chan error, 1)
-	go func() {
-		ctx := within(t, patience)
-		ended <- db.Write(ctx, func(tx *Tx) error {
-			tx.OnCommit(func() { t.Error("the commit hook ran") })
-			return errors.Join(execIn(ctx, tx, `SET LOCAL synchronous_commit = on`), insert(ctx, tx, "a"))
+	for name, write := range map[string]func(ctx context.Context, db *DB) error{
+		"Write": func(ctx context.Context, db *DB) error {
+			return db.Write(ctx, func(tx *Tx) error {
+				tx.OnCommit(func() { t.Error("the commit hook ran") })
+				return errors.Join(execIn(ctx, tx, `SET LOCAL synchronous_commit = on`), insert(ctx, tx, "a"))
+			})
+		},
+		"WriteOne": func(ctx context.Context, db *DB) error {
+			_, err := db.WriteOne(ctx, `INSERT INTO notes (text) SELECT $1::text WHERE set_config('synchronous_commit', 'on', true) = 'on'`, []any{"a"})
+			return err
+		},
+	} {
+		db := openPG(t, URL(s.Database(t)))
+		ended := make(chan error, 1)
+		go func() { ended <- write(within(t, patience), db) }()
+		var err error
+		eventually(t, "the commit ends", func() bool {
+			s.Exec(t, `SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'`)
+			select {
+			case err = <-ended:
+				return true
+			default:
+				return false
+			}
 		})
-	}()
-	var err error
-	eventually(t, "the commit ends", func() bool {
-		s.Exec(t, `SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'`)
-		select {
-		case err = <-ended:
-			return true
-		default:
-			return false
+		if !errors.Is(err, ErrOutcomeUnknown) || !errors.Is(err, errNotReplicated) {
+			t.Errorf("%s returned %v", name, err)
 		}
-	})
-	if !errors.Is(err, ErrOutcomeUnknown) || !errors.Is(err, errNotReplicated) {
-		t.Errorf("Write returned %v", err)
+		wantTexts(t, db, "a")
 	}
-	wantTexts(t, db, "a")
 }
 
 func TestWhenTheServerComesBackSoDoesTheDatabase(t *testing.T) {

@@ -107,3 +107,22 @@ func TestALimitThatIsConfiguredForTheServerIsLeftAlone(t *testing.T) {
 		t.Errorf("the limits are %s and %s, want those of the URL", one, whole)
 	}
 }
+
+// Where nobody says otherwise the server ends a statement that is run by itself after a minute, and only such a one.
+func TestAStatementThatIsRunByItselfHasAMinute(t *testing.T) {
+	t.Parallel()
+	db := openPG(t, URL(postgrestest.Database(t)))
+	const ask = `SELECT current_setting('statement_timeout')`
+	var one, rows, whole string
+	scan := func(is *string) func(q Querier) error {
+		return func(q Querier) error { return q.QueryRowContext(t.Context(), ask).Scan(is) }
+	}
+	err := errors.Join(
+		db.ReadOne(t.Context(), scan(&one)),
+		db.ReadRows(t.Context(), func(r Row) error { return r.Scan(&rows) }, ask),
+		db.Read(t.Context(), scan(&whole)),
+	)
+	if err != nil || one != "1min" || rows != "1min" || whole != "0" {
+		t.Errorf("the limits are %q of a ReadOne, %q of a ReadRows and %q of a Read: %v", one, rows, whole, err)
+	}
+}

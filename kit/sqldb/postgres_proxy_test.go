@@ -36,6 +36,7 @@ const (
 	cut              // the server does not get it, and the connection ends
 	cutAfter         // the server gets it and answers, and the connection ends before the client has the answer
 	swallow          // the server gets it, and the client never gets an answer
+	fatal            // the server gets it and answers, and the client gets that the server ends the connection instead
 )
 
 // newProxy stands before the server of the URL.
@@ -149,13 +150,16 @@ func (p *proxy) relay(client io.Reader, server io.Writer, back *gate, ended <-ch
 			return
 		case swallow:
 			back.shut()
-		case cutAfter:
+		case cutAfter, fatal:
 			answered := back.shut()
 			if _, err := server.Write(data); err == nil {
 				select {
 				case <-answered:
 				case <-ended:
 				}
+			}
+			if v == fatal {
+				back.tell(crashed())
 			}
 			return
 		}
@@ -198,6 +202,19 @@ func (g *gate) shut() <-chan struct{} {
 	defer g.mu.Unlock()
 	g.closed = make(chan struct{})
 	return g.closed
+}
+
+// tell has the client get something else.
+func (g *gate) tell(b []byte) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	_, _ = g.to.Write(b) // where it is gone it learns of that
+}
+
+// crashed is what a server says to each client when one of its processes has crashed.
+func crashed() []byte {
+	fields := "SFATAL\x00VFATAL\x00C57P02\x00Mterminating connection because of crash of another server process\x00\x00"
+	return append(binary.BigEndian.AppendUint32([]byte{'E'}, uint32(4+len(fields))), fields...)
 }
 
 func (g *gate) Write(b []byte) (int, error) {

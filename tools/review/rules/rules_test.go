@@ -182,3 +182,14 @@ func TestWhatGoesWithAnotherThingIsImpliedByIt(t *testing.T) {
 		t.Errorf("%d findings; want those of the inner message and both fields as well", len(findings))
 	}
 }
+
+func TestASunsetThatWasPromisedIsNotTakenBack(t *testing.T) {
+	file := func(comment string) *schema.Image {
+		return compileText(t, "acme/v1/thing.proto", "syntax = \"proto3\";\n\npackage acme.v1;\n\nmessage Thing {\n// Deprecated: use title instead."+comment+"\nstring name = 1 [deprecated = true];\n}\n")
+	}
+	for after, want := range map[string]bool{"": true, " Sunset: 2027-06-29.": true, " Sunset: 2027-06-30.": false, " Sunset: 2027-07-01.": false} {
+		if got := strings.Contains(found(file(" Sunset: 2027-06-30."), file(after)), "SUNSET_MOVED_FORWARD "); got != want {
+			t.Errorf("to %q: found %t, want %t", after, got, want)
+		}
+	}
+}

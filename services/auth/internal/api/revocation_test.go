@@ -7,12 +7,15 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	authv1 "github.com/concordat-dev/concordat/gen/go/auth/v1"
 	"github.com/concordat-dev/concordat/kit/eventlog"
+	"github.com/concordat-dev/concordat/kit/fault"
+	"github.com/concordat-dev/concordat/kit/identity"
 	"github.com/concordat-dev/concordat/kit/kittest"
 	"github.com/concordat-dev/concordat/kit/token"
 	"github.com/concordat-dev/concordat/services/auth/internal/api"
@@ -194,5 +197,111 @@ func TestAStreamThatIsCutBeforeItReadTheEventReadsItYet(t *testing.T) {
 	}
 	if err := api.LastWords(ctx, sub, send, token.ErrRevoked); !errors.Is(err, token.ErrRevoked) {
 		t.Errorf("without an event it ends with %v", err)
+	}
+}
+
+// scripted is a stream that takes the bare points; of each event, which it counts, it does what the test says.
+type scripted struct {
+	grpc.ServerStream
+	ctx   context.Context
+	point string // the last bare one
+	count int
+	event func(n int) error
+}
+
+func (s *scripted) Context() context.Context { return s.ctx }
+
+func (s *scripted) Send(m *authv1.WatchUserEventsResponse) error {
+	s.point = m.GetResumeToken()
+	return nil
+}
+
+func (s *scripted) SendMsg(any) error {
+	s.count++
+	return s.event(s.count)
+}
+
+// watchItself serves a watch that a user has of all that happened to them, until what event does ends it: cut ends the call as the
+// end of the session does.
+func (s *service) watchItself(user, session string, event func(n int, cut func() error) error) (*scripted, error) {
+	s.t.Helper()
+	registered := recorder{services: make(map[string]any)}
+	api.New(s.auth, s.log, []token.Key{s.key}).Register(registered)
+	watcher := registered.services[authv1.AuthService_ServiceDesc.ServiceName].(authv1.AuthServiceServer)
+	ctx, cancel := context.WithCancelCause(identity.With(s.t.Context(), identity.Caller{User: &identity.User{ID: user, SessionID: session}}))
+	defer cancel(nil)
+	stream := &scripted{ctx: ctx, event: func(n int) error {
+		return event(n, func() error {
+			cancel(token.ErrRevoked)
+			return context.Cause(ctx)
+		})
+	}}
+	return stream, watcher.WatchUserEvents(&authv1.WatchUserEventsRequest{UserId: user, Since: timestamppb.New(time.Unix(1, 0))}, stream)
+}
+
+// TestAStreamThatOwesAnEventIsToldNothingAfterIt has a session end while an event waits for its client, which reads again later. To
+// send what comes after that event, with its resume token, would leave a gap.
+func TestAStreamThatOwesAnEventIsToldNothingAfterIt(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	user := s.member(1).GetUserId()
+	session := s.signIn(1).GetSessionId()
+	s.signIn(1)
+	stream, err := s.watchItself(user, session, func(n int, cut func() error) error {
+		if n == 1 {
+			return cut() // and so the message is given up
+		}
+		return nil
+	})
+	if stream.count != 1 {
+		t.Errorf("%d messages were sent after the event that was not", stream.count-1)
+	}
+	if f, ok := fault.As(err); !ok || !errors.Is(err, token.ErrRevoked) || f.Metadata()["resume_token"] != stream.point {
+		t.Errorf("it ends with %v, want %v and the point before the event, %s", err, token.ErrRevoked, stream.point)
+	}
+}
+
+// TestAStreamThatWasCutGoesOnAfterTheLastEventThatItWasSent has one more event come when a stream has been cut, which may be sent yet.
+func TestAStreamThatWasCutGoesOnAfterTheLastEventThatItWasSent(t *testing.T) {
+	t.Parallel()
+	for name, row := range map[string]struct {
+		sent bool // the event that comes then
+		next []authv1.UserEventType
+	}{
+		"it was sent":     {true, []authv1.UserEventType{failed}},
+		"it could not be": {false, []authv1.UserEventType{login, failed}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := start(t)
+			user := s.member(1).GetUserId()
+			session := s.signIn(1).GetSessionId()
+			stream, err := s.watchItself(user, session, func(n int, cut func() error) error {
+				switch {
+				case n == 2: // the last that is there
+					s.signIn(1)
+					_ = cut()
+				case n == 3 && !row.sent:
+					return token.ErrRevoked
+				}
+				return nil
+			})
+			if stream.count > 3 {
+				t.Errorf("%d events came", stream.count)
+			}
+			f, ok := fault.As(err)
+			if !ok || !errors.Is(err, token.ErrRevoked) {
+				t.Fatalf("it ends with %v", err)
+			}
+			if _, err := s.asService().ValidateUser(t.Context(), &authv1.ValidateUserRequest{Username: signUp(1).Email, Password: "wrong"}); err != nil {
+				t.Fatal(err)
+			}
+			want := row.next
+			if stream.count < 3 { // a slow machine: it was not read in time
+				want = []authv1.UserEventType{login, failed}
+			}
+			resumed, _ := s.watch(s.asService(), user, f.Metadata()["resume_token"])
+			wantEvents(t, resumed, user, want...)
+		})
 	}
 }

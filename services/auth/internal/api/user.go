@@ -63,7 +63,8 @@ func (s *userServer) WatchUserEvents(req *authv1.WatchUserEventsRequest, stream 
 	}
 	defer sub.Close()
 	self := identity.From(ctx).User
-	unsent := false // an event that the stream is resumed before
+	told := ""      // the point that was sent last
+	unsent := false // there is an event that the stream is resumed before
 	send := func(e *eventlog.Event, token string) error {
 		var err error
 		if e == nil {
@@ -77,6 +78,7 @@ func (s *userServer) WatchUserEvents(req *authv1.WatchUserEventsRequest, stream 
 			unsent = true
 			return err
 		}
+		told = token
 		if e == nil || self == nil || e.Subject != self.ID {
 			return nil
 		}
@@ -84,7 +86,12 @@ func (s *userServer) WatchUserEvents(req *authv1.WatchUserEventsRequest, stream 
 	}
 	err = server.Follow(ctx, sub, send)
 	if errors.Is(err, token.ErrRevoked) && !unsent && (user == "" || user == self.ID) {
-		return lastWords(ctx, sub, send, err)
+		if err = lastWords(ctx, sub, send, err); errors.Is(err, token.ErrRevoked) {
+			if !unsent {
+				told = sub.Position() // which has moved on past what is of others
+			}
+			return token.ErrRevoked.With(eventlog.MetadataResumeToken, told)
+		}
 	}
 	return err
 }

@@ -227,3 +227,43 @@ func TestThreeHundredHoldsThatCannotBeReleasedDoNotHoldUpTheOneBehindThem(t *tes
 		})
 	}
 }
+
+// outrun is a store that finds what was over at first, as for somebody who looked before another released it.
+type outrun struct {
+	payments.Store
+	found []ledger.Outstanding
+}
+
+func (o *outrun) Expired(ctx context.Context, now time.Time, after *ledger.Outstanding, limit int) (page []ledger.Outstanding, err error) {
+	if o.found == nil {
+		o.found, err = o.Store.Expired(ctx, now, after, limit)
+	}
+	return o.found, err
+}
+
+func TestWhatAnotherHasReleasedMeanwhileIsNoProblem(t *testing.T) {
+	t.Parallel()
+	w, h := newHanging(t)
+	o := &outrun{Store: h.Store}
+	h.Store = o
+	must(t)(w.Charge(t.Context(), "user:ann", "payment", authorize()))
+	accounts, err := w.store.Accounts(t.Context(), "", 0, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = w.Transfer(t.Context(), "service:x", "transfer", []payments.TransferOperation{{Kind: ledger.Pending, ExpiresIn: time.Hour, Legs: []payments.TransferLeg{
+		{Account: accounts[0].ID, Amount: -1}, {Account: accounts[1].ID, Amount: 1},
+	}}}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.clock.Advance(2 * week)
+	for _, want := range []int{2, 0} {
+		if n, err := w.Release(t.Context()); n != want || err != nil {
+			t.Errorf("released %d, %v; want %d", n, err, want)
+		}
+	}
+	if len(o.found) != 2 {
+		t.Errorf("%d were found, so this shows nothing", len(o.found))
+	}
+}

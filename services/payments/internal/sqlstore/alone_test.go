@@ -191,3 +191,57 @@ func TestACommandThatComesAloneDoesNotWaitForTheLedger(t *testing.T) {
 	}
 	wantSound(t, other, 2)
 }
+
+// TestACommandThatComesAloneIsWrittenOnlyAfterWhatWasDecidedBy has the server hold another history than the one that is remembered,
+// as one that took over and had not seen the end of it: it differs in one thing at a time, whatever else it has in common.
+func TestACommandThatComesAloneIsWrittenOnlyAfterWhatWasDecidedBy(t *testing.T) {
+	t.Parallel()
+	s, other := replicas(t)
+	for _, key := range []string{"first", "second"} {
+		if err := till(t, s, key, "customer", "merchant", 10); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.writer.close() // so that the test may do what the writer does
+	change := func(statement string) {
+		t.Helper()
+		err := other.db.Write(t.Context(), func(tx *sqldb.Tx) error {
+			_, err := tx.ExecContext(t.Context(), statement)
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	written := func(key string) bool {
+		t.Helper()
+		s.cache.alone = true // as after each look at the ledger at which nobody else had written
+		it := &item{command: move{key, "customer", "merchant", 10}.command(s), done: make(chan struct{})}
+		written, unknown := s.writeAlone(it)
+		if unknown {
+			t.Errorf("%s: nobody can tell", key)
+		}
+		return written
+	}
+	for _, row := range []struct{ name, differs, again string }{
+		{"how often it was changed", `UPDATE head SET version = version + 1`, `UPDATE head SET version = version - 1`},
+		{"how many payments there are", `UPDATE head SET payments = payments + 1`, `UPDATE head SET payments = payments - 1`},
+		{"how many accounts there are", `UPDATE head SET accounts = accounts + 1`, `UPDATE head SET accounts = accounts - 1`},
+		{"how many transfers there are", `UPDATE head SET transfers = transfers + 1`, `UPDATE head SET transfers = transfers - 1`},
+		{"the last transfer", `UPDATE head SET hash = decode(repeat('07', 32), 'hex')`,
+			`UPDATE head SET hash = (SELECT hash FROM transfers ORDER BY number DESC LIMIT 1)`},
+		{"the account that was opened last", `UPDATE accounts SET account_id = account_id || '-' WHERE number = 2`,
+			`UPDATE accounts SET account_id = rtrim(account_id, '-') WHERE number = 2`},
+	} {
+		change(row.differs)
+		if written(row.name) {
+			t.Errorf("written although %s differs", row.name)
+		}
+		change(row.again)
+	}
+	wantSound(t, other, 2)
+	if !written("as it is remembered") {
+		t.Error("not written where nothing differs")
+	}
+	wantSound(t, other, 3)
+}

@@ -104,7 +104,7 @@ func TestReplicasKnowWhatTheOthersHaveMoved(t *testing.T) {
 
 func TestAReplicaForgetsWhatAFailoverHasLost(t *testing.T) {
 	t.Parallel()
-	for _, others := range []int{1, 2} { // transfers after it: then there are as many as the replica knows, or more
+	for _, others := range []int{0, 1, 2} { // transfers after it: then there are fewer than the replica knows, as many, or more
 		t.Run(fmt.Sprint(others), func(t *testing.T) {
 			t.Parallel()
 			a, b := replicas(t)
@@ -131,7 +131,11 @@ func TestAReplicaForgetsWhatAFailoverHasLost(t *testing.T) {
 				t.Fatal(err)
 			}
 			for i := range others {
-				if err := till(t, b, fmt.Sprint("b", i), "customer", "merchant", 100); err != nil {
+				from, to := "customer", "merchant"
+				if i > 0 { // what comes after the last that the replica knows says nothing of the accounts that it knows
+					from, to = "another", "shop"
+				}
+				if err := till(t, b, fmt.Sprint("b", i), from, to, 100); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -220,5 +224,35 @@ func TestWhatWasFollowedInPartIsForgotten(t *testing.T) {
 	}
 	if a.cache.head != known || len(a.cache.byKey) > 0 || len(a.cache.byNumber) > 0 {
 		t.Errorf("%d accounts are remembered at %+v", len(a.cache.byKey), a.cache.head)
+	}
+}
+
+// What callers wrote on an account may be personal, and must not outlive an erasure in memory.
+func TestWhatCallersWroteOnAnAccountIsNotRemembered(t *testing.T) {
+	t.Parallel()
+	s, _ := replicas(t)
+	key := ledger.Key{Owner: "customer", Kind: ledger.Customer, Currency: "EUR"}
+	_, err := s.Do(t.Context(), payments.Command{
+		Claim: payments.Claim{Key: payments.Key{Caller: "c", Method: "open", Key: "k"}},
+		Needs: payments.Needs{Accounts: []ledger.Key{key}},
+		Run: func(w *payments.Work) (payments.Outcome, error) {
+			opened, err := w.Book.Open(ledger.Account{
+				ID: ledger.AccountID(s.newID()), Key: key, Metadata: map[string]string{"name": "Ann"}, CreatedAt: w.Now(),
+			})
+			if err != nil {
+				return payments.Outcome{}, err
+			}
+			return payments.Outcome{Account: *opened}, nil
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.writer.close() // so that the test may look at what the writer has
+	if kept := s.cache.byKey[key]; kept == nil || kept.Metadata != nil {
+		t.Errorf("remembered is %+v", kept)
+	}
+	if found, err := s.Accounts(t.Context(), "customer", 0, 1); err != nil || len(found) != 1 || found[0].Metadata["name"] != "Ann" {
+		t.Errorf("written is %+v, %v", found, err)
 	}
 }

@@ -148,3 +148,40 @@ func TestWhatAnErasureGoesThroughIsFoundByItsIndex(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// While a customer is erased nothing is written that could have been decided before: an event would keep what it was told.
+func TestAnErasureHasTheLedgerUntilItIsOver(t *testing.T) {
+	t.Parallel()
+	s, other := replicas(t)
+	for _, key := range []string{"first", "second"} {
+		if err := till(t, s, key, "customer", "merchant", 10); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.writer.close() // so that the test may do what the writer does
+	alone := func(key string) bool {
+		t.Helper()
+		s.cache.alone = true
+		written, unknown := s.writeAlone(&item{command: move{key, "customer", "merchant", 10}.command(s), done: make(chan struct{})})
+		if unknown {
+			t.Errorf("%s: nobody can tell", key)
+		}
+		return written
+	}
+	err := other.db.Write(t.Context(), func(tx *sqldb.Tx) error {
+		if err := other.erase(t.Context(), tx, "customer"); err != nil {
+			return err
+		}
+		if alone("meanwhile") {
+			t.Error("a charge was written during the erasure")
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !alone("afterwards") {
+		t.Error("a charge was not written after the erasure")
+	}
+	wantSound(t, other, 3)
+}

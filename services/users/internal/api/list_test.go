@@ -268,6 +268,22 @@ func TestAPageTokenOpensForItsCallerAlone(t *testing.T) {
 	}
 }
 
+func TestThePagesOfAListingSayTheTotalOfTheFirst(t *testing.T) {
+	t.Parallel()
+	c := admin(start(t))
+	fill(t, c, 0, 6)
+	first := list(t, c, &usersv1.ListUsersRequest{PageSize: 2})
+	fill(t, c, 6, 9)
+	second := list(t, c, &usersv1.ListUsersRequest{PageSize: 2, PageToken: first.GetNextPageToken()})
+	third := list(t, c, &usersv1.ListUsersRequest{PageSize: 2, PageToken: second.GetNextPageToken()})
+	if got := []int32{first.GetTotalSize(), second.GetTotalSize(), third.GetTotalSize()}; !slices.Equal(got, []int32{6, 6, 6}) {
+		t.Errorf("the totals are %v, want 6 each time", got)
+	}
+	if anew := list(t, c, &usersv1.ListUsersRequest{PageSize: 2}); anew.GetTotalSize() != 9 {
+		t.Errorf("a listing that begins says %d, want 9", anew.GetTotalSize())
+	}
+}
+
 func TestAStreamCarriesEveryUserOldestFirst(t *testing.T) {
 	t.Parallel()
 	c := admin(start(t))

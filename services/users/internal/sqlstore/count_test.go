@@ -1,7 +1,9 @@
 package sqlstore
 
 import (
+	"fmt"
 	"testing"
+	"time"
 
 	"github.com/concordat-dev/concordat/kit/sqldb"
 	"github.com/concordat-dev/concordat/services/users/internal/users"
@@ -45,5 +47,34 @@ func TestUsersWhoStandTogetherDoNotSpeakForMany(t *testing.T) {
 				t.Errorf("counted %+v, %v", c, err)
 			}
 		})
+	}
+}
+
+func TestAnEstimateIsGoodForTenSecondsAndNotManyAreKept(t *testing.T) {
+	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	e := newEstimates(func() time.Time { return now }, [32]byte{})
+	about := users.Count{N: 12_345, Estimated: true}
+	e.keep("one", about)
+	now = now.Add(10*time.Second - time.Microsecond)
+	if c, ok := e.find("one"); !ok || c != about {
+		t.Errorf("after less than ten seconds: %+v, %t", c, ok)
+	}
+	if c, ok := e.find("another"); ok {
+		t.Errorf("of another selection: %+v", c)
+	}
+	e.keep("later", about)
+	now = now.Add(time.Microsecond)
+	if c, ok := e.find("one"); ok {
+		t.Errorf("after ten seconds: %+v", c)
+	}
+	for i := range maxEstimates - 1 { // and one more than are kept: those that are no good make room
+		e.keep(fmt.Sprint(i), about)
+	}
+	if c, ok := e.find("later"); !ok || c != about {
+		t.Errorf("one that was good was let go of for one that was not: %+v, %t", c, ok)
+	}
+	e.keep("too many", about)
+	if c, ok := e.find("too many"); !ok || c != about || len(e.counts) > maxEstimates {
+		t.Errorf("%d are kept; the newest is %+v, %t", len(e.counts), c, ok)
 	}
 }

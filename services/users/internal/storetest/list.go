@@ -302,11 +302,14 @@ func counts(t *testing.T, b Backend) {
 	pro := users.Selection{Filter: users.Compare{Field: users.FieldLabel, Label: "plan", Text: "pro"}}
 	prefix := users.Selection{Filter: users.Compare{Field: users.FieldDisplayName, Op: users.Prefix, Text: "Person 1"}}
 	first := users.Selection{Filter: users.And{users.Compare{Field: users.FieldFirstName, Text: "Per"}, pro.Filter}}
+	unverified := users.Selection{Filter: users.Not{Filter: users.Verified{}}}
+	unverifiedPeople := users.Selection{Filter: users.And{users.Compare{Field: users.FieldDisplayName, Op: users.Prefix, Text: "Person"}, unverified.Filter}}
 	many(t, b.Store, users.CountExactly)
 	for name, row := range map[string]struct {
 		sel  users.Selection
 		want int
-	}{"all": {users.Selection{}, 10_000}, "a label": {pro, 1000}, "a prefix": {prefix, 1111}, "a label and more": {first, 1000}} {
+	}{"all": {users.Selection{}, 10_000}, "a label": {pro, 1000}, "a prefix": {prefix, 1111}, "a label and more": {first, 1000},
+		"what no index serves": {unverified, 10_000}, "a prefix and more": {unverifiedPeople, 10_000}} {
 		if got := count(t, b.Store, row.sel); got != (users.Count{N: row.want}) {
 			t.Errorf("%s: counted %+v, want %d", name, got, row.want)
 		}
@@ -327,8 +330,10 @@ func counts(t *testing.T, b Backend) {
 	}
 	one := draft(users.CountExactly)
 	create(t, b.Store, one)
-	if got := count(t, b.Store, users.Selection{}); !got.Estimated || got.N <= users.CountExactly || got.N > 20_000 {
-		t.Errorf("of %d users: %+v, want an estimate", users.CountExactly+1, got)
+	for name, sel := range map[string]users.Selection{"all": {}, "what no index serves": unverified, "a prefix and more": unverifiedPeople} {
+		if got := count(t, b.Store, sel); !got.Estimated || got.N <= users.CountExactly || got.N > 20_000 {
+			t.Errorf("%s, of %d users: %+v, want an estimate", name, users.CountExactly+1, got)
+		}
 	}
 	if got := count(t, b.Store, pro); got != (users.Count{N: 1000}) {
 		t.Errorf("of those with a label: %+v, want 1000", got)
