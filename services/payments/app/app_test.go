@@ -109,6 +109,14 @@ func config(dir, auth string) Config {
 	}
 }
 
+// besideAuth starts an auth and returns the configuration of a service that asks it.
+func besideAuth(t *testing.T) (Config, *auth) {
+	t.Helper()
+	dir, l := t.TempDir(), listen(t, "127.0.0.1:0")
+	a := startAuth(t, filepath.Join(dir, "pki"), l)
+	return config(dir, "passthrough:///"+l.Addr().String()), a
+}
+
 func deps(log io.Writer) kit.Deps {
 	return kit.Deps{
 		Clock: clock.System(), Random: rand.Reader, Log: slog.New(slog.NewJSONHandler(log, nil)), Out: io.Discard,
@@ -213,10 +221,8 @@ func request(key, customer string) *paymentsv1.ChargeRequest {
 
 func TestChargesAskAuthForTheCustomerAndVerifyTokensWithItsKeys(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
-	l := listen(t, "127.0.0.1:0")
-	auth := startAuth(t, filepath.Join(dir, "pki"), l)
-	a := run(t, config(dir, "passthrough:///"+l.Addr().String()))
+	cfg, auth := besideAuth(t)
+	a := run(t, cfg)
 
 	user := dial(t, a, "gateway", auth.Token(ann, "payments.write", "payments.read"))
 	resp, err := user.Charge(limit(t), request("k1", ann))
@@ -277,10 +283,7 @@ func TestPaymentsStartsWithoutAuthAndChargesOnceItIsThere(t *testing.T) {
 
 func TestPaymentsAndTheirStreamsOutliveAStop(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
-	l := listen(t, "127.0.0.1:0")
-	startAuth(t, filepath.Join(dir, "pki"), l)
-	cfg := config(dir, "passthrough:///"+l.Addr().String())
+	cfg, _ := besideAuth(t)
 	a := run(t, cfg)
 	orders := dial(t, a, "orders", "")
 	watch, err := orders.WatchTransactions(limit(t), &paymentsv1.WatchTransactionsRequest{})

@@ -1,7 +1,6 @@
 package app
 
 import (
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -14,10 +13,7 @@ import (
 // What the settings say of events, the running service keeps to: here from its second start on.
 func TestTheServiceKeepsAsManyEventsAsItsSettingsSay(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
-	l := listen(t, "127.0.0.1:0")
-	startAuth(t, filepath.Join(dir, "pki"), l)
-	cfg := config(dir, "passthrough:///"+l.Addr().String())
+	cfg, _ := besideAuth(t)
 	a := run(t, cfg)
 	orders := dial(t, a, "orders", "")
 	watch, err := orders.WatchTransactions(limit(t), &paymentsv1.WatchTransactionsRequest{})

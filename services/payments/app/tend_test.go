@@ -1,7 +1,6 @@
 package app
 
 import (
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -19,10 +18,7 @@ import (
 // What nobody calls for is done while the service runs: by its clock, and not before its time.
 func TestARunningServiceDoesWhatItsTimeHasMadeToDo(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
-	l := listen(t, "127.0.0.1:0")
-	startAuth(t, filepath.Join(dir, "pki"), l)
-	cfg := config(dir, "passthrough:///"+l.Addr().String())
+	cfg, _ := besideAuth(t)
 	cfg.AuthorizationExpiry, cfg.KeyRetention = 10*time.Minute, 20*time.Minute
 	manual := clocktest.New(time.Now())
 	began := manual.Now()

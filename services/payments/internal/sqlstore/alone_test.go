@@ -167,15 +167,23 @@ func TestACommandThatMayHaveBeenWrittenAloneIsUnknownWhereNobodyCanTell(t *testi
 	wantSound(t, other, 3)
 }
 
-func TestACommandThatComesAloneDoesNotWaitForTheLedger(t *testing.T) {
-	t.Parallel()
-	s, other := replicas(t)
+// stopped returns two replicas, of which the first has charged twice and does nothing more by itself: the test may do what its
+// writer does.
+func stopped(t *testing.T) (s, other *Store) {
+	t.Helper()
+	s, other = replicas(t)
 	for _, key := range []string{"first", "second"} {
 		if err := till(t, s, key, "customer", "merchant", 10); err != nil {
 			t.Fatal(err)
 		}
 	}
-	s.writer.close() // so that the test may do what the writer does
+	s.writer.close()
+	return s, other
+}
+
+func TestACommandThatComesAloneDoesNotWaitForTheLedger(t *testing.T) {
+	t.Parallel()
+	s, other := stopped(t)
 	it := &item{command: move{"third", "customer", "merchant", 10}.command(s), done: make(chan struct{})}
 	err := other.db.Write(t.Context(), func(tx *sqldb.Tx) error {
 		if _, err := readHead(t.Context(), tx, " FOR UPDATE"); err != nil {
@@ -196,13 +204,7 @@ func TestACommandThatComesAloneDoesNotWaitForTheLedger(t *testing.T) {
 // as one that took over and had not seen the end of it: it differs in one thing at a time, whatever else it has in common.
 func TestACommandThatComesAloneIsWrittenOnlyAfterWhatWasDecidedBy(t *testing.T) {
 	t.Parallel()
-	s, other := replicas(t)
-	for _, key := range []string{"first", "second"} {
-		if err := till(t, s, key, "customer", "merchant", 10); err != nil {
-			t.Fatal(err)
-		}
-	}
-	s.writer.close() // so that the test may do what the writer does
+	s, other := stopped(t)
 	change := func(statement string) {
 		t.Helper()
 		err := other.db.Write(t.Context(), func(tx *sqldb.Tx) error {

@@ -152,13 +152,7 @@ func TestWhatAnErasureGoesThroughIsFoundByItsIndex(t *testing.T) {
 // While a customer is erased nothing is written that could have been decided before: an event would keep what it was told.
 func TestAnErasureHasTheLedgerUntilItIsOver(t *testing.T) {
 	t.Parallel()
-	s, other := replicas(t)
-	for _, key := range []string{"first", "second"} {
-		if err := till(t, s, key, "customer", "merchant", 10); err != nil {
-			t.Fatal(err)
-		}
-	}
-	s.writer.close() // so that the test may do what the writer does
+	s, other := stopped(t)
 	alone := func(key string) bool {
 		t.Helper()
 		s.cache.alone = true
