@@ -89,8 +89,8 @@ func benchmarkObserver(b *testing.B, log *slog.Logger, t *telemetry.Telemetry, p
 	}
 }
 
-// quietServer returns a server that does not serve.
-func quietServer(t testing.TB, log *slog.Logger, tele *telemetry.Telemetry) *server.Server {
+// quietConfig returns the configuration of a server that nobody calls.
+func quietConfig(t testing.TB, log *slog.Logger) server.Config {
 	t.Helper()
 	dev, err := pki.NewDevelopment(t.TempDir(), "concordat", clock.System())
 	if err != nil {
@@ -104,10 +104,19 @@ func quietServer(t testing.TB, log *slog.Logger, tele *telemetry.Telemetry) *ser
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := server.New(server.Config{
+	t.Cleanup(func() { _ = listener.Close() }) // for a server that is not made
+	return server.Config{
 		Listener: listener, Identity: self, Edge: "gateway", Log: log, Clock: clock.System(),
-		NewID: id.Generator(clock.System(), rand.Reader), DrainTimeout: time.Second, Telemetry: tele,
-	}, func(r grpc.ServiceRegistrar) { echo.Handlers{}.Register(r) })
+		NewID: id.Generator(clock.System(), rand.Reader), DrainTimeout: time.Second,
+	}
+}
+
+// quietServer returns a server that does not serve.
+func quietServer(t testing.TB, log *slog.Logger, tele *telemetry.Telemetry) *server.Server {
+	t.Helper()
+	cfg := quietConfig(t, log)
+	cfg.Telemetry = tele
+	s, err := server.New(cfg, func(r grpc.ServiceRegistrar) { echo.Handlers{}.Register(r) })
 	if err != nil {
 		t.Fatal(err)
 	}

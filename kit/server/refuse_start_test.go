@@ -1,9 +1,7 @@
 package server_test
 
 import (
-	"crypto/rand"
 	"log/slog"
-	"net"
 	"strings"
 	"testing"
 	"time"
@@ -17,9 +15,6 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	policyv1 "github.com/concordat-dev/concordat/gen/go/policy/v1"
-	"github.com/concordat-dev/concordat/kit/clock"
-	"github.com/concordat-dev/concordat/kit/id"
-	"github.com/concordat-dev/concordat/kit/pki"
 	"github.com/concordat-dev/concordat/kit/server"
 )
 
@@ -78,23 +73,7 @@ func TestAServerDoesNotStartWithAMethodOfWhichTheContractIsNotWhole(t *testing.T
 		"a service that nobody has declared": {&grpc.ServiceDesc{ServiceName: "nobody.v1.Service", HandlerType: (*any)(nil)}, "nobody.v1.Service"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			dev, err := pki.NewDevelopment(t.TempDir(), "concordat", clock.System())
-			if err != nil {
-				t.Fatal(err)
-			}
-			self, err := dev.Identity(t.Context(), "test", func(err error) { t.Error(err) })
-			if err != nil {
-				t.Fatal(err)
-			}
-			listener, err := net.Listen("tcp", "127.0.0.1:0")
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer listener.Close()
-			s, err := server.New(server.Config{
-				Listener: listener, Identity: self, Edge: "gateway", Log: slog.New(slog.DiscardHandler), Clock: clock.System(),
-				NewID: id.Generator(clock.System(), rand.Reader), DrainTimeout: time.Second,
-			}, func(r grpc.ServiceRegistrar) { r.RegisterService(row.service, new(any)) })
+			s, err := server.New(quietConfig(t, slog.New(slog.DiscardHandler)), func(r grpc.ServiceRegistrar) { r.RegisterService(row.service, new(any)) })
 			if s != nil {
 				defer s.Close()
 			}
