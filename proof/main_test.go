@@ -48,7 +48,7 @@ func TestEveryGoalBelongsToAnArea(t *testing.T) {
 
 // printed runs an area and holds what it prints against the goals: what the figures are is no matter here, on a busy machine and
 // with the race detector, but that they are all there is. A figure above zero is one that was measured; those in none count what
-// should not be. It returns what stands behind the figures, or the error of the area.
+// should not be, or are a difference. It returns what stands behind the figures, or the error of the area.
 func printed(t *testing.T, area string, none ...string) (string, error) {
 	t.Helper()
 	if testing.Short() {
@@ -79,8 +79,11 @@ func printed(t *testing.T, area string, none ...string) (string, error) {
 			t.Errorf("%s is printed twice, or is no figure of the area", got.Figure)
 		}
 		delete(all, got.Figure)
-		if got.Runs == 0 || got.Value != nil && (*got.Value < 0 || *got.Value == 0 && !slices.Contains(none, got.Figure)) {
-			t.Errorf("%s is %v of %d runs", got.Figure, got.Value, got.Runs)
+		if got.Runs == 0 {
+			t.Errorf("%s is of no runs", got.Figure)
+		}
+		if got.Value != nil && *got.Value <= 0 && !slices.Contains(none, got.Figure) {
+			t.Errorf("%s is %v", got.Figure, *got.Value)
 		}
 	}
 	if len(all) > 0 {
@@ -90,8 +93,9 @@ func printed(t *testing.T, area string, none ...string) (string, error) {
 }
 
 func TestTheRequestPathIsMeasured(t *testing.T) {
-	// A share of what is good may be none at all; the rest is a time, a size or a rate.
-	detail, err := printed(t, "rpc", "rpc.overload_goodput", "rpc.overload_refusal_p99")
+	// A share of what is good may be none at all, and a short run has allocations of its own, which may outweigh what a call has
+	// more; the rest is a time, a size or a rate.
+	detail, err := printed(t, "rpc", "rpc.overload_goodput", "rpc.overload_refusal_p99", "rpc.allocs_over_bare")
 	if err != nil {
 		t.Fatalf("%v\n%s", err, detail)
 	}
