@@ -45,7 +45,7 @@ func (s *Server) announce(ctx context.Context, info *tap.Info) (context.Context,
 	if c.conn == nil {
 		c.conn = &connection{} // nobody's; handshaker leaves none
 	}
-	c.conn.calls.announced.Add(1)
+	c.conn.calls.begun()
 	c.tell.Started()
 	switch name := c.name; {
 	case len(name) < 2 || name[0] != '/' || strings.IndexByte(name[1:], '/') < 0:

@@ -1,10 +1,15 @@
 package server
 
 import (
-	"fmt"
+	"context"
 	"log/slog"
 	"net"
 	"net/netip"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/tap"
 
 	"github.com/concordat-dev/concordat/kit/clock"
 	"github.com/concordat-dev/concordat/kit/telemetry"
@@ -28,16 +33,16 @@ type BoundsConfig struct {
 // Server's. Handshakes are not bounded; whoever serves there gives them an end.
 type Bounds struct {
 	cfg      BoundsConfig
-	refusals *refusals
+	refusals *refusals // of connections
+	early    *refusals // of calls
 }
 
-// NewBounds returns Bounds. It fails where the service has such a metric already.
+// NewBounds returns Bounds. It fails where the service has such metrics already.
 func NewBounds(cfg BoundsConfig) (*Bounds, error) {
-	count, err := refusedCounter(cfg.Telemetry)
-	if err != nil {
-		return nil, err
+	b := &Bounds{
+		cfg, &refusals{text: connectionRefused, log: cfg.Log, clock: cfg.Clock}, &refusals{text: callsRefused, log: cfg.Log, clock: cfg.Clock},
 	}
-	return &Bounds{cfg, &refusals{text: connectionRefused, log: cfg.Log, clock: cfg.Clock, count: count}}, nil
+	return b, countRefusals(cfg.Telemetry, b.refusals, b.early)
 }
 
 // Listen returns l with the bounds, for itself: what an address has open at another listener counts there. A connection
@@ -48,12 +53,47 @@ func (b *Bounds) Listen(l net.Listener) net.Listener {
 	return bounded
 }
 
-// refusedCounter returns what counts the connections that are refused.
-func refusedCounter(t *telemetry.Service) (telemetry.Counter, error) {
-	c, err := t.Counter("concordat_connections_refused_total",
-		"Connections that were refused before a call could come over them, by the reason.", "reason")
+// Hear returns the options of a grpc.Server, with those credentials, that have what it refuses by itself, without a word to any
+// handler, counted and logged as a Server's is (concordat_calls_refused_early_total), and its answers masked where they
+// repeat what the caller sent. The Server must have no other grpc.InTapHandle.
+func (b *Bounds) Hear(creds credentials.TransportCredentials) []grpc.ServerOption {
+	return []grpc.ServerOption{grpc.Creds(hearing{creds, b.early}), grpc.InTapHandle(func(ctx context.Context, _ *tap.Info) (context.Context, error) {
+		if p, ok := peer.FromContext(ctx); ok {
+			if c, ok := p.AuthInfo.(interface{ begun() }); ok {
+				c.begun()
+			}
+		}
+		return ctx, nil
+	})}
+}
+
+// hearing is transport credentials whose connections are heard.
+type hearing struct {
+	credentials.TransportCredentials
+	early *refusals
+}
+
+// ServerHandshake implements credentials.TransportCredentials.
+func (h hearing) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	c, info, err := h.TransportCredentials.ServerHandshake(raw)
 	if err != nil {
-		return c, fmt.Errorf("telemetry: %w", err)
+		return c, info, err
 	}
-	return c, nil
+	calls := new(openCalls)
+	c = newHeard(c, calls, "", h.early)
+	if secure, ok := info.(credentials.TLSInfo); ok { // which has more to say than an AuthInfo must
+		return c, struct {
+			credentials.TLSInfo
+			*openCalls
+		}{secure, calls}, nil
+	}
+	return c, struct {
+		credentials.AuthInfo
+		*openCalls
+	}{info, calls}, nil
+}
+
+// Clone implements credentials.TransportCredentials.
+func (h hearing) Clone() credentials.TransportCredentials {
+	return hearing{h.TransportCredentials.Clone(), h.early}
 }

@@ -10,7 +10,7 @@ import (
 
 // heard is a connection whose frames are counted on their way to grpc-go, which answers by itself, and tells nobody of,
 // a call whose headers it cannot take. Of each frame it looks at the nine bytes of the header alone: a stream that the
-// client has opened and that announce does not get to see was such a call.
+// client has opened and that announce does not get to see was such a call. What grpc-go answers passes through answers.
 //
 // grpc-go reads, and announces, on one goroutine, a frame at a time: when it reads again, it is done with every frame
 // that has come whole.
@@ -26,6 +26,8 @@ type heard struct {
 	newest uint32 // stream
 	inside bool   // a block of headers has begun and not ended
 	ending bool   // and the frame that is read ends it
+
+	sent answers
 }
 
 // openCalls are the calls of a connection: those that the client has opened, and those of them that were announced.
@@ -33,8 +35,11 @@ type openCalls struct{ opened, announced, told atomic.Int64 }
 
 const frameHeader = 9
 
-func newHeard(c net.Conn, of *connection, early *refusals) *heard {
-	return &heard{Conn: c, calls: &of.calls, early: early, peer: of.peer, skip: len(http2.ClientPreface)}
+// begun is told, on the goroutine that reads, that a call is announced.
+func (o *openCalls) begun() { o.announced.Add(1) }
+
+func newHeard(c net.Conn, calls *openCalls, peer string, early *refusals) *heard {
+	return &heard{Conn: c, calls: calls, early: early, peer: peer, skip: len(http2.ClientPreface)}
 }
 
 // Read implements net.Conn.
@@ -47,6 +52,18 @@ func (h *heard) Read(p []byte) (int, error) {
 	n, err := h.Conn.Read(p)
 	h.scan(p[:n])
 	return n, err
+}
+
+// Write implements net.Conn.
+func (h *heard) Write(p []byte) (int, error) {
+	out := h.sent.pass(p)
+	if len(out) == 0 {
+		return len(p), nil
+	}
+	if n, err := h.Conn.Write(out); err != nil {
+		return min(n, len(p)), err
+	}
+	return len(p), nil
 }
 
 // Close implements net.Conn.

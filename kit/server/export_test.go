@@ -49,3 +49,6 @@ func Steps() []string {
 
 // Faults are what the path answers by itself.
 var Faults = []*fault.Fault{errTooLarge, errHopeless, errTimeout, errUnknownMethod, errInvalid, errRate, errMalformed, errCompression, errOverloaded}
+
+// Answers returns what the writes of one connection pass through.
+func Answers() func(p []byte) []byte { return new(answers).pass }

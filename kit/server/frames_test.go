@@ -35,7 +35,7 @@ func TestFramesAreUnderstoodInPiecesOfAnySize(t *testing.T) {
 	write(framer.WritePing(false, [8]byte{}))
 	write(framer.WriteHeaders(http2.HeadersFrameParam{StreamID: 7, BlockFragment: block, EndHeaders: true}))
 	for size := 1; size <= wire.Len(); size++ {
-		h := newHeard(nil, &connection{}, nil)
+		h := newHeard(nil, new(openCalls), "", nil)
 		feed := func(p []byte) {
 			for len(p) > 0 {
 				n := min(size, len(p))
@@ -94,8 +94,8 @@ func TestACallIsMissedOnceItsHeadersHaveComeAndNotBefore(t *testing.T) {
 		piece(framer.WriteContinuation(stream, true, []byte("c")))
 		piece(framer.WritePing(false, [8]byte{}))
 	}
-	var of connection
-	h := newHeard(&from, &of, &refusals{log: slog.New(slog.DiscardHandler), clock: clock.System()})
+	var calls openCalls
+	h := newHeard(&from, &calls, "", &refusals{log: slog.New(slog.DiscardHandler), clock: clock.System()})
 	for i, step := range []struct {
 		what      string
 		announced bool // after it
@@ -115,9 +115,9 @@ func TestACallIsMissedOnceItsHeadersHaveComeAndNotBefore(t *testing.T) {
 			t.Fatal(err)
 		}
 		if step.announced {
-			of.calls.announced.Add(1)
+			calls.begun()
 		}
-		if got := of.calls.told.Load(); got != step.missed {
+		if got := calls.told.Load(); got != step.missed {
 			t.Errorf("%d, with %s: %d calls are missed, want %d", i, step.what, got, step.missed)
 		}
 	}

@@ -141,12 +141,8 @@ func (s *Server) observeMethods(ours []protoreflect.ServiceDescriptor) error {
 	if s.telemetry, err = t.Service(s.cfg.Identity.Name()); err != nil {
 		return fmt.Errorf("telemetry: %w", err)
 	}
-	if s.refusals.count, err = refusedCounter(s.telemetry); err != nil {
+	if err := countRefusals(s.telemetry, s.refusals, s.early); err != nil {
 		return err
-	}
-	if s.early.count, err = s.telemetry.Counter("concordat_calls_refused_early_total",
-		"Calls that gRPC refused by itself before they began: their headers could not be taken, or the connection had no room or was ending."); err != nil {
-		return fmt.Errorf("telemetry: %w", err)
 	}
 	s.methods = make(map[string]observed, len(s.policies))
 	for full, p := range s.policies {

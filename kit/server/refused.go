@@ -36,10 +36,14 @@ const (
 	refusedBroken      = "broken" // by the other end, and whatever else can go wrong
 )
 
-const connectionRefused = "connection refused"
+// What the log says of the two.
+const (
+	connectionRefused = "connection refused"
+	callsRefused      = "calls refused before they began"
+)
 
-// refusals are the connections that did not become one that calls can come over. No call tells of them, so this does: each is
-// counted, and the log has a line now and then, whoever it is that tries.
+// refusals are the connections that did not become one that calls can come over, or the calls that grpc-go refuses by itself. No
+// call tells of them, so this does: each is counted, and the log has a line now and then, whoever it is that tries.
 type refusals struct {
 	text  string // of the line
 	log   *slog.Logger
@@ -49,6 +53,19 @@ type refusals struct {
 	mu     sync.Mutex
 	untold int // since the log was told
 	told   time.Time
+}
+
+// countRefusals makes what counts the two.
+func countRefusals(t *telemetry.Service, connections, calls *refusals) (err error) {
+	if connections.count, err = t.Counter("concordat_connections_refused_total",
+		"Connections that were refused before a call could come over them, by the reason.", "reason"); err != nil {
+		return fmt.Errorf("telemetry: %w", err)
+	}
+	if calls.count, err = t.Counter("concordat_calls_refused_early_total",
+		"Calls that gRPC refused by itself before they began: their headers could not be taken, or the connection had no room or was ending."); err != nil {
+		return fmt.Errorf("telemetry: %w", err)
+	}
+	return nil
 }
 
 // add counts one more. cause may be nil.

@@ -128,7 +128,7 @@ type protoMessage = protoreflect.ProtoMessage
 func New(cfg Config, register func(grpc.ServiceRegistrar)) (*Server, error) {
 	s := &Server{cfg: cfg, health: health.NewServer(), ready: make(chan struct{})}
 	s.refusals = &refusals{text: connectionRefused, log: cfg.Log, clock: cfg.Clock}
-	s.early = &refusals{text: "calls refused before they began", log: cfg.Log, clock: cfg.Clock}
+	s.early = &refusals{text: callsRefused, log: cfg.Log, clock: cfg.Clock}
 	s.cfg.Listener = newListener(cfg.Listener, cfg.ConnectionsPerAddress, s.refusals)
 	s.drain, s.startStop = context.WithCancel(context.Background())
 	s.grpc = grpc.NewServer(

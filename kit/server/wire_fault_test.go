@@ -168,11 +168,20 @@ func (w *wire) next(stream uint32) (answer, bool) {
 			return answer{reset: f.ErrCode}, true
 		}
 	case *http2.HeadersFrame:
-		fields, err := w.reader.DecodeFull(f.HeaderBlockFragment())
+		id, ended, block := f.StreamID, f.StreamEnded(), bytes.Clone(f.HeaderBlockFragment())
+		for whole := f.HeadersEnded(); !whole; {
+			more, err := w.framer.ReadFrame()
+			if err != nil {
+				return answer{err: err}, true
+			}
+			block = append(block, more.(*http2.ContinuationFrame).HeaderBlockFragment()...) // ReadFrame takes no other
+			whole = more.(*http2.ContinuationFrame).HeadersEnded()
+		}
+		fields, err := w.reader.DecodeFull(block)
 		if err != nil {
 			w.t.Fatal(err)
 		}
-		if f.StreamID == stream && f.StreamEnded() {
+		if id == stream && ended {
 			a := answer{fields: map[string]string{}}
 			for _, field := range fields {
 				a.fields[field.Name] = field.Value

@@ -95,7 +95,8 @@ func (a *App) build(ctx context.Context) (err error) {
 	}); err != nil {
 		return err
 	}
-	if err := a.bound(); err != nil {
+	bounds, err := a.bound()
+	if err != nil {
 		return err
 	}
 	newID := id.Generator(a.deps.Clock, a.deps.Random)
@@ -113,8 +114,8 @@ func (a *App) build(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	a.grpc = a.forwarder.Server(grpcCreds)
-	a.behindHTTP = a.forwarder.Server(insecure.NewCredentials()) // it has no listener
+	a.grpc = a.forwarder.Server(bounds.Hear(grpcCreds)...)
+	a.behindHTTP = a.forwarder.Server() // it has no listener
 	for _, s := range []*grpc.Server{a.grpc, a.behindHTTP} {
 		healthpb.RegisterHealthServer(s, a.health)
 		reflection.Register(s)
@@ -158,16 +159,16 @@ func (a *App) listen() (err error) {
 }
 
 // bound gives each address its share of the connections of each listener; those of proxies are many callers'.
-func (a *App) bound() error {
+func (a *App) bound() (*server.Bounds, error) {
 	bounds, err := server.NewBounds(server.BoundsConfig{
 		ConnectionsPerAddress: a.cfg.ConnectionsPerAddress, Exempt: a.cfg.TrustedProxy,
 		Telemetry: a.signals, Log: a.deps.Log, Clock: a.deps.Clock,
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	a.httpListener, a.grpcListener = bounds.Listen(a.httpListener), bounds.Listen(a.grpcListener)
-	return nil
+	return bounds, nil
 }
 
 func loopback(address net.Addr) bool {

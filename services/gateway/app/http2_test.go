@@ -2,6 +2,7 @@ package app
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"net"
 	"strings"
@@ -12,10 +13,12 @@ import (
 	"golang.org/x/net/http2/hpack"
 )
 
-// http2Conn is a connection to the HTTP listener whose frames are the test's own.
+// http2Conn is a connection whose frames are the test's own.
 type http2Conn struct {
 	conn   net.Conn
 	framer *http2.Framer
+	block  bytes.Buffer
+	hpack  *hpack.Encoder // to block
 }
 
 func dialHTTP2(t *testing.T, address string) *http2Conn {
@@ -36,7 +39,8 @@ func overHTTP2(t *testing.T, conn net.Conn) *http2Conn {
 	if _, err := io.WriteString(conn, http2.ClientPreface); err != nil {
 		t.Fatal(err)
 	}
-	c := &http2Conn{conn, http2.NewFramer(conn, conn)}
+	c := &http2Conn{conn: conn, framer: http2.NewFramer(conn, conn)}
+	c.hpack, c.framer.ReadMetaHeaders = hpack.NewEncoder(&c.block), hpack.NewDecoder(4096, nil)
 	if err := c.framer.WriteSettings(); err != nil {
 		t.Fatal(err)
 	}
@@ -80,4 +84,48 @@ func (c *http2Conn) get(t *testing.T, stream uint32, size int) {
 			return
 		}
 	}
+}
+
+// emptyMessage is one as gRPC frames it.
+const emptyMessage = "\x00\x00\x00\x00\x00"
+
+// ask sends a request and returns the fields of the answer and of its trailers, and the body.
+func (c *http2Conn) ask(t *testing.T, stream uint32, body string, fields ...string) map[string]string {
+	t.Helper()
+	c.block.Reset()
+	for i := 0; i < len(fields); i += 2 {
+		if err := c.hpack.WriteField(hpack.HeaderField{Name: fields[i], Value: fields[i+1]}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	err := errors.Join(
+		c.framer.WriteHeaders(http2.HeadersFrameParam{StreamID: stream, BlockFragment: c.block.Bytes(), EndHeaders: true}),
+		c.framer.WriteData(stream, true, []byte(body)),
+	)
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer := make(map[string]string)
+	for over := false; !over; {
+		f, err := c.framer.ReadFrame()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if f.Header().StreamID != stream {
+			continue
+		}
+		switch f := f.(type) {
+		case *http2.MetaHeadersFrame:
+			for _, field := range f.Fields {
+				answer[field.Name] = field.Value
+			}
+			over = f.StreamEnded()
+		case *http2.DataFrame:
+			answer["body"] += string(f.Data())
+			over = f.StreamEnded()
+		case *http2.RSTStreamFrame:
+			t.Fatalf("the stream is reset: %v", f.ErrCode)
+		}
+	}
+	return answer
 }

@@ -159,3 +159,85 @@ func TestHeadersThatDoNotComeAreNotWaitedFor(t *testing.T) {
 		}
 	}
 }
+
+// TestWhatGRPCAnswersByItselfRepeatsNothingOfTheCaller plants a secret wherever grpc-go would repeat it, at the port for gRPC and at the one
+// for HTTP, twice over a connection, and looks for it in the answers.
+func TestWhatGRPCAnswersByItselfRepeatsNothingOfTheCaller(t *testing.T) {
+	w := start(t, withAdmin).ready()
+	const canary, early = "c4n4ry", `concordat_calls_refused_early_total{service="gateway"}`
+	refused := 0
+	for _, tc := range []struct {
+		name, field, value string
+		early              bool   // before grpc-go announces the call
+		status, text       string // at the port for gRPC
+		http               string // at the one for HTTP: status
+	}{
+		{"a timeout", "grpc-timeout", canary, true, "13", "malformed grpc-timeout: ***", "3"},
+		{"binary metadata", "x-bin", canary + "!", true, "13", "malformed binary metadata ***", "3"},
+		{"a name of binary metadata", canary + "-bin", "!", true, "13", "malformed binary metadata ***", "3"},
+		{"a content type", "content-type", canary, true, "3", "invalid gRPC request content-type ***", ""},
+		{"a method of HTTP", ":method", canary, true, "13", "Received a HEADERS frame with :method ***", ""},
+		{"a compression", "grpc-encoding", canary, false, "12", "grpc: Decompressor is not installed for grpc-encoding ***", "12"},
+		{"half a path", ":path", "/" + canary, false, "12", "malformed method name: ***", "12"},
+	} {
+		fields := []string{":method", "POST", ":scheme", "http", ":path", "/grpc.health.v1.Health/Check", ":authority", "x",
+			"content-type", "application/grpc", "te", "trailers"}
+		if i := slices.Index(fields, tc.field); i >= 0 {
+			fields[i+1] = tc.value
+		} else {
+			fields = append(fields, tc.field, tc.value)
+		}
+		for _, address := range []string{w.grpc, w.app.HTTPAddr().String()} {
+			conn := dialHTTP2(t, address)
+			first := conn.ask(t, 1, emptyMessage, fields...)
+			again := conn.ask(t, 3, emptyMessage, fields...)
+			for _, a := range []map[string]string{first, again} {
+				if strings.Contains(fmt.Sprint(a), "4n4") {
+					t.Errorf("%s, %s: the answer repeats it: %v", tc.name, address, a)
+				}
+				if address == w.grpc {
+					if a["grpc-status"] != tc.status || !strings.HasPrefix(a["grpc-message"], tc.text) {
+						t.Errorf("%s: %v, want %s %s", tc.name, a, tc.status, tc.text)
+					}
+				} else if a["grpc-status"] != tc.http || a[":status"] == "200" && a["grpc-message"] == "" {
+					t.Errorf("%s, over HTTP: %v, want %q", tc.name, a, tc.http)
+				}
+			}
+			if a := conn.ask(t, 5, emptyMessage, ":method", "POST", ":scheme", "http", ":path", "/grpc.health.v1.Health/Check", ":authority", "x",
+				"content-type", "application/grpc", "te", "trailers"); a["grpc-status"] != "0" {
+				t.Errorf("%s, %s: a good call after it: %v", tc.name, address, a)
+			}
+			if tc.early && address == w.grpc {
+				refused += 2
+			}
+		}
+	}
+	w.until(fmt.Sprintf("%s %d", early, refused))
+	if !strings.Contains(w.log.String(), `"calls refused before they began","address":"127.0.0.1","refused":1`) {
+		t.Error("the log does not say that calls are refused")
+	}
+}
+
+func TestAHeaderThatCannotBeReadIsTheCallersFaultInEveryProtocol(t *testing.T) {
+	w := start(t).ready()
+	for _, tc := range []struct {
+		protocol, path, contentType, body string
+		status, code                      string // of HTTP and, where the protocol has one, of gRPC
+	}{
+		{"gRPC", "/users.v1.UserService/GetUser", "application/grpc", emptyMessage, "200", "3"},
+		{"gRPC-Web", "/users.v1.UserService/GetUser", "application/grpc-web+proto", emptyMessage, "200", "3"},
+		{"Connect", "/users.v1.UserService/GetUser", "application/proto", "", "400", ""},
+		{"REST", "/v1/sessions", "application/json", `{"email": "a@example.com"}`, "400", ""},
+	} {
+		for _, header := range [][2]string{{"x-bin", "c4n4ry!"}, {"c4n4ry-bin", "!"}, {"grpc-timeout", "c4n4ry"}} {
+			if tc.protocol == "gRPC-Web" && header[0] == "grpc-timeout" {
+				continue // HTTP itself is at fault there, says the transcoder
+			}
+			a := dialHTTP2(t, w.app.HTTPAddr().String()).ask(t, 1, tc.body, ":method", "POST", ":scheme", "http", ":path", tc.path, ":authority", "x",
+				"content-type", tc.contentType, header[0], header[1])
+			if all := fmt.Sprint(a); !strings.Contains(all, "MALFORMED_REQUEST") && tc.code == "" || a[":status"] != tc.status || a["grpc-status"] != tc.code || strings.Contains(all, "4n4") {
+				t.Errorf("%s, %s: %s, want %s %s", tc.protocol, header[0], all, tc.status, tc.code)
+			}
+		}
+	}
+}

@@ -79,6 +79,7 @@ type Config struct {
 type Handler struct {
 	cfg        Config
 	transcoder http.Handler
+	rpc        rpc
 	pages      *pages
 	cors       cors
 	queryVerbs map[string]bool // the verbs of which some route looks at the query
@@ -88,7 +89,7 @@ type Handler struct {
 
 // New returns a Handler. It fails where the contract cannot be served over HTTP: two methods with one path.
 func New(cfg Config) (*Handler, error) {
-	h := &Handler{cfg: cfg, cors: newCORS(cfg.AllowedOrigins), queryVerbs: cfg.Contract.QueryVerbs()}
+	h := &Handler{cfg: cfg, rpc: rpc{cfg.RPC}, cors: newCORS(cfg.AllowedOrigins), queryVerbs: cfg.Contract.QueryVerbs()}
 	h.refused = &refused{log: cfg.Log, clock: cfg.Clock}
 	var err error
 	if h.pages, err = newPages(cfg); err != nil {
@@ -102,7 +103,7 @@ func New(cfg Config) (*Handler, error) {
 	}
 	behind := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		d, body := duplexFrom(r.Context())
-		d.server(cfg.RPC, body, w, r)
+		d.server(h.rpc, body, w, r)
 	})
 	var services []*vanguard.Service
 	for _, u := range cfg.Contract.Upstreams() {
@@ -255,14 +256,14 @@ func (h *Handler) notFound(x *exchange) {
 // serveGRPC serves gRPC over HTTP/2, which needs no transcoding.
 func (h *Handler) serveGRPC(x *exchange) {
 	switch {
-	case x.r.URL.RawQuery != "" || x.r.URL.ForceQuery:
+	case x.r.URL.RawQuery != "" || x.r.URL.ForceQuery || strings.Count(x.r.URL.Path, "/") < 2:
 		h.notFound(x)
 	case x.r.ProtoMajor < 2:
 		x.refuse(errVersion, http.StatusHTTPVersionNotSupported)
 	case x.r.Method != http.MethodPost:
 		h.wrongMethod(x, http.MethodPost)
 	default:
-		h.cfg.RPC.ServeHTTP(x.w, x.r.WithContext(forward.WithOrigin(x.r.Context(), x.origin)))
+		h.rpc.ServeHTTP(x.w, x.r.WithContext(forward.WithOrigin(x.r.Context(), x.origin)))
 	}
 }
 

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/metadata"
 
@@ -80,10 +79,10 @@ func New(cfg Config) (*Forwarder, error) {
 func (f *Forwarder) Drain() { f.startDrain() }
 
 // Server returns a gRPC server that forwards every call of the contract. It serves a listener, or as an http.Handler
-// what another listener hands to it (Origin). Services that are registered on it are its own.
-func (f *Forwarder) Server(creds credentials.TransportCredentials) *grpc.Server {
-	return grpc.NewServer(
-		grpc.Creds(creds),
+// what another listener hands to it (Origin). Services that are registered on it are its own. The options are those of its
+// connections: server.Bounds.Hear.
+func (f *Forwarder) Server(connections ...grpc.ServerOption) *grpc.Server {
+	return grpc.NewServer(append(connections,
 		grpc.UnknownServiceHandler(f.forward),
 		grpc.StatsHandler(f.tell),
 		grpc.ChainUnaryInterceptor(f.observeUnary),
@@ -99,7 +98,7 @@ func (f *Forwarder) Server(creds credentials.TransportCredentials) *grpc.Server 
 			Time: 30 * time.Second, Timeout: 10 * time.Second,
 		}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minPing, PermitWithoutStream: true}),
-	)
+	)...)
 }
 
 // forward is the handler of every call whose service is not the edge itself.

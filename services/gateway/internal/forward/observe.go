@@ -57,6 +57,12 @@ func WithOrigin(ctx context.Context, o *Origin) context.Context {
 	return context.WithValue(ctx, originKey{}, o)
 }
 
+// OriginFrom returns the origin that WithOrigin has put into ctx.
+func OriginFrom(ctx context.Context) *Origin {
+	o, _ := ctx.Value(originKey{}).(*Origin)
+	return o
+}
+
 // Fail tells the forwarder that what it reads of the request is cut off, and why. The first call counts.
 func (o *Origin) Fail(err error) {
 	o.mu.Lock()
@@ -127,7 +133,7 @@ func (c *call) failure() error {
 // open makes the call that the transport announces, and its context.
 func (f *Forwarder) open(ctx context.Context, name string) context.Context {
 	c := &call{name: name, started: f.cfg.Clock.Now(), protocol: protocols[0]}
-	if o, ok := ctx.Value(originKey{}).(*Origin); ok {
+	if o := OriginFrom(ctx); o != nil {
 		c.origin, c.id, c.address, c.protocol = o, o.RequestID, o.Address, o.Protocol
 		o.mu.Lock()
 		o.reached = true
