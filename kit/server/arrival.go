@@ -45,10 +45,10 @@ func (s *Server) announce(ctx context.Context, info *tap.Info) (context.Context,
 	if c.conn == nil {
 		c.conn = &connection{} // nobody's; handshaker leaves none
 	}
-	c.conn.calls.begun()
+	c.conn.calls.announced.Add(1)
 	c.tell.Started()
-	switch name := c.name; {
-	case len(name) < 2 || name[0] != '/' || strings.IndexByte(name[1:], '/') < 0:
+	switch {
+	case !namesMethod(c.name):
 		c.fault = errUnknownMethod
 	case ctx.Err() != nil:
 		c.fault = errTimeout // its time was over on the way, and grpc-go would answer by itself
@@ -65,6 +65,11 @@ func (s *Server) announce(ctx context.Context, info *tap.Info) (context.Context,
 	c.announced = arrival{ctx, c}
 	s.arrivals.add(c)
 	return &c.announced, nil
+}
+
+// namesMethod reports whether a :path has the form of a method's, "/service/method".
+func namesMethod(path string) bool {
+	return len(path) > 1 && path[0] == '/' && strings.IndexByte(path[1:], '/') >= 0
 }
 
 // outlasts reports whether the transport alone would let the call go on beyond its bound. Streams may end by much that is

@@ -21,7 +21,7 @@ type BoundsConfig struct {
 	ConnectionsPerAddress int
 	// Exempt are networks whose connections are not counted: those of proxies, behind each of which many callers are.
 	Exempt []netip.Prefix
-	// Telemetry counts what is refused, by concordat_connections_refused_total, once for each Service.
+	// Telemetry counts what is refused, by concordat_connections_refused_total and concordat_calls_refused_early_total, once for each Service.
 	Telemetry *telemetry.Service
 	// Log is told of what is refused, every ten seconds at most.
 	Log *slog.Logger
@@ -29,8 +29,8 @@ type BoundsConfig struct {
 	Clock clock.Clock
 }
 
-// Bounds are what an address may take of listeners that no Server has: the share of connections that it has of a
-// Server's. Handshakes are not bounded; whoever serves there gives them an end.
+// Bounds are those of a Server for listeners that it does not have: Listen gives each address its share of the connections, and Hear
+// looks after what a grpc.Server there refuses by itself. Handshakes are not bounded; whoever serves there gives them an end.
 type Bounds struct {
 	cfg      BoundsConfig
 	refusals *refusals // of connections
@@ -39,10 +39,12 @@ type Bounds struct {
 
 // NewBounds returns Bounds. It fails where the service has such metrics already.
 func NewBounds(cfg BoundsConfig) (*Bounds, error) {
-	b := &Bounds{
-		cfg, &refusals{text: connectionRefused, log: cfg.Log, clock: cfg.Clock}, &refusals{text: callsRefused, log: cfg.Log, clock: cfg.Clock},
+	connections := &refusals{text: connectionRefused, log: cfg.Log, clock: cfg.Clock}
+	early := &refusals{text: callsRefused, log: cfg.Log, clock: cfg.Clock}
+	if err := countRefusals(cfg.Telemetry, connections, early); err != nil {
+		return nil, err
 	}
-	return b, countRefusals(cfg.Telemetry, b.refusals, b.early)
+	return &Bounds{cfg: cfg, refusals: connections, early: early}, nil
 }
 
 // Listen returns l with the bounds, for itself: what an address has open at another listener counts there. A connection
@@ -53,18 +55,22 @@ func (b *Bounds) Listen(l net.Listener) net.Listener {
 	return bounded
 }
 
-// Hear returns the options of a grpc.Server, with those credentials, that have what it refuses by itself, without a word to any
-// handler, counted and logged as a Server's is (concordat_calls_refused_early_total), and its answers masked where they
-// repeat what the caller sent. The Server must have no other grpc.InTapHandle.
+// Hear returns options of a grpc.Server that has those credentials and no other grpc.InTapHandle. What it refuses by itself, without
+// a word to any handler or stats.Handler, is counted and logged as a Server's is, and wherever an answer of its own repeats what the
+// caller has sent, that is masked.
 func (b *Bounds) Hear(creds credentials.TransportCredentials) []grpc.ServerOption {
-	return []grpc.ServerOption{grpc.Creds(hearing{creds, b.early}), grpc.InTapHandle(func(ctx context.Context, _ *tap.Info) (context.Context, error) {
-		if p, ok := peer.FromContext(ctx); ok {
-			if c, ok := p.AuthInfo.(interface{ begun() }); ok {
-				c.begun()
-			}
+	return []grpc.ServerOption{grpc.Creds(hearing{creds, b.early}), grpc.InTapHandle(tapHeard)}
+}
+
+// tapHeard tells the connection of a call that begins. One without time or the name of a method does not: grpc-go ends it where it
+// has announced it.
+func tapHeard(ctx context.Context, info *tap.Info) (context.Context, error) {
+	if p, ok := peer.FromContext(ctx); ok {
+		if c, ok := p.AuthInfo.(heardInfo); ok && ctx.Err() == nil && namesMethod(info.FullMethodName) {
+			c.calls.announced.Add(1)
 		}
-		return ctx, nil
-	})}
+	}
+	return ctx, nil
 }
 
 // hearing is transport credentials whose connections are heard.
@@ -80,20 +86,24 @@ func (h hearing) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo, 
 		return c, info, err
 	}
 	calls := new(openCalls)
-	c = newHeard(c, calls, "", h.early)
-	if secure, ok := info.(credentials.TLSInfo); ok { // which has more to say than an AuthInfo must
-		return c, struct {
-			credentials.TLSInfo
-			*openCalls
-		}{secure, calls}, nil
-	}
-	return c, struct {
-		credentials.AuthInfo
-		*openCalls
-	}{info, calls}, nil
+	return newHeard(c, calls, h.early), heardInfo{info, calls}, nil
 }
 
 // Clone implements credentials.TransportCredentials.
 func (h hearing) Clone() credentials.TransportCredentials {
 	return hearing{h.TransportCredentials.Clone(), h.early}
+}
+
+// heardInfo is what a handshake has found out, with the calls of the connection.
+type heardInfo struct {
+	credentials.AuthInfo
+	calls *openCalls
+}
+
+// GetSecurityValue implements credentials.ChannelzSecurityInfo, for what has something to say there.
+func (i heardInfo) GetSecurityValue() credentials.ChannelzSecurityValue {
+	if s, ok := i.AuthInfo.(credentials.ChannelzSecurityInfo); ok {
+		return s.GetSecurityValue()
+	}
+	return nil
 }

@@ -10,7 +10,7 @@ import (
 
 // heard is a connection whose frames are counted on their way to grpc-go, which answers by itself, and tells nobody of,
 // a call whose headers it cannot take. Of each frame it looks at the nine bytes of the header alone: a stream that the
-// client has opened and that announce does not get to see was such a call. What grpc-go answers passes through answers.
+// client has opened and that no tap gets to see was such a call. What grpc-go answers passes through answers.
 //
 // grpc-go reads, and announces, on one goroutine, a frame at a time: when it reads again, it is done with every frame
 // that has come whole.
@@ -18,7 +18,7 @@ type heard struct {
 	net.Conn
 	calls *openCalls
 	early *refusals
-	peer  string
+	attrs []any
 
 	skip   int // bytes of the preface, or of a payload, that are still to come
 	header [frameHeader]byte
@@ -35,11 +35,9 @@ type openCalls struct{ opened, announced, told atomic.Int64 }
 
 const frameHeader = 9
 
-// begun is told, on the goroutine that reads, that a call is announced.
-func (o *openCalls) begun() { o.announced.Add(1) }
-
-func newHeard(c net.Conn, calls *openCalls, peer string, early *refusals) *heard {
-	return &heard{Conn: c, calls: calls, early: early, peer: peer, skip: len(http2.ClientPreface)}
+// newHeard returns c, heard. What is said of its calls has the attributes.
+func newHeard(c net.Conn, calls *openCalls, early *refusals, attrs ...any) *heard {
+	return &heard{Conn: c, calls: calls, early: early, attrs: attrs, skip: len(http2.ClientPreface)}
 }
 
 // Read implements net.Conn.
@@ -80,7 +78,7 @@ func (h *heard) settle(under int64) {
 		for range missed - told {
 			h.early.count.Add()
 		}
-		h.early.note(int(missed-told), h.RemoteAddr(), "peer", h.peer)
+		h.early.note(int(missed-told), h.RemoteAddr(), h.attrs...)
 	}
 }
 

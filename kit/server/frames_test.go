@@ -35,7 +35,7 @@ func TestFramesAreUnderstoodInPiecesOfAnySize(t *testing.T) {
 	write(framer.WritePing(false, [8]byte{}))
 	write(framer.WriteHeaders(http2.HeadersFrameParam{StreamID: 7, BlockFragment: block, EndHeaders: true}))
 	for size := 1; size <= wire.Len(); size++ {
-		h := newHeard(nil, new(openCalls), "", nil)
+		h := newHeard(nil, new(openCalls), nil)
 		feed := func(p []byte) {
 			for len(p) > 0 {
 				n := min(size, len(p))
@@ -95,7 +95,7 @@ func TestACallIsMissedOnceItsHeadersHaveComeAndNotBefore(t *testing.T) {
 		piece(framer.WritePing(false, [8]byte{}))
 	}
 	var calls openCalls
-	h := newHeard(&from, &calls, "", &refusals{log: slog.New(slog.DiscardHandler), clock: clock.System()})
+	h := newHeard(&from, &calls, &refusals{log: slog.New(slog.DiscardHandler), clock: clock.System()})
 	for i, step := range []struct {
 		what      string
 		announced bool // after it
@@ -115,10 +115,26 @@ func TestACallIsMissedOnceItsHeadersHaveComeAndNotBefore(t *testing.T) {
 			t.Fatal(err)
 		}
 		if step.announced {
-			calls.begun()
+			calls.announced.Add(1)
 		}
 		if got := calls.told.Load(); got != step.missed {
 			t.Errorf("%d, with %s: %d calls are missed, want %d", i, step.what, got, step.missed)
 		}
+	}
+}
+
+// broken is a connection to which nothing can be written.
+type broken struct{ net.Conn }
+
+func (broken) Write(p []byte) (int, error) { return len(p) / 2, net.ErrClosed }
+
+func TestAWriteThatFailsIsNotSaidToHaveGoneThrough(t *testing.T) {
+	h := newHeard(broken{}, new(openCalls), nil)
+	var wire bytes.Buffer
+	if err := http2.NewFramer(&wire, nil).WritePing(false, [8]byte{}); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := h.Write(wire.Bytes()); n != wire.Len()/2 || !errors.Is(err, net.ErrClosed) {
+		t.Errorf("%d bytes, %v", n, err)
 	}
 }

@@ -212,7 +212,7 @@ func hpackInt(block []byte, at int, bits byte) (n, next int, ok bool) {
 	if at++; n < most {
 		return n, at, true
 	}
-	for shift := 0; at < len(block) && shift <= 21; shift += 7 {
+	for shift := 0; at < len(block) && shift <= 14; shift += 7 {
 		b := block[at]
 		at++
 		n += int(b&0x7f) << shift

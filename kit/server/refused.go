@@ -36,7 +36,7 @@ const (
 	refusedBroken      = "broken" // by the other end, and whatever else can go wrong
 )
 
-// What the log says of the two.
+// What the log says: of connections, and of calls that grpc-go refuses by itself.
 const (
 	connectionRefused = "connection refused"
 	callsRefused      = "calls refused before they began"
@@ -55,7 +55,7 @@ type refusals struct {
 	told   time.Time
 }
 
-// countRefusals makes what counts the two.
+// countRefusals makes what counts the refusals of connections and those of calls.
 func countRefusals(t *telemetry.Service, connections, calls *refusals) (err error) {
 	if connections.count, err = t.Counter("concordat_connections_refused_total",
 		"Connections that were refused before a call could come over them, by the reason.", "reason"); err != nil {

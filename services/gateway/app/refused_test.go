@@ -2,6 +2,7 @@ package app
 
 import (
 	"crypto/tls"
+	"encoding/base64"
 	"fmt"
 	"io"
 	"net"
@@ -10,6 +11,12 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	spb "google.golang.org/genproto/googleapis/rpc/status"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/concordat-dev/concordat/kit/grpcfault"
 )
 
 // until waits for the lines to be in the metrics: what is told of comes after the answer.
@@ -160,38 +167,70 @@ func TestHeadersThatDoNotComeAreNotWaitedFor(t *testing.T) {
 	}
 }
 
+// goodCall is one that the edge answers by itself.
+var goodCall = []string{":method", "POST", ":scheme", "http", ":path", "/grpc.health.v1.Health/Check", ":authority", "x",
+	"content-type", "application/grpc", "te", "trailers"}
+
+// but returns the headers with one of them changed, or one more.
+func but(fields []string, name, value string) []string {
+	fields = slices.Clone(fields)
+	if i := slices.Index(fields, name); i >= 0 {
+		fields[i+1] = value
+		return fields
+	}
+	return append(fields, name, value)
+}
+
+// reasonOf returns the reason of a status over gRPC, "" where there are no details, and fails the test where they do not say which
+// request they answer.
+func reasonOf(t *testing.T, answer map[string]string) string {
+	t.Helper()
+	raw, err := base64.RawStdEncoding.DecodeString(strings.TrimRight(answer["grpc-status-details-bin"], "="))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var st spb.Status
+	if err := proto.Unmarshal(raw, &st); err != nil {
+		t.Fatal(err)
+	}
+	if len(raw) == 0 {
+		return ""
+	}
+	var info errdetails.RequestInfo
+	for _, d := range st.GetDetails() {
+		_ = d.UnmarshalTo(&info) // which one it is
+	}
+	if info.GetRequestId() == "" || info.GetRequestId() != answer["x-request-id"] {
+		t.Errorf("the answer to request %q says that it is that to %q", answer["x-request-id"], info.GetRequestId())
+	}
+	return grpcfault.FromStatus(&st).Reason()
+}
+
 // TestWhatGRPCAnswersByItselfRepeatsNothingOfTheCaller plants a secret wherever grpc-go would repeat it, at the port for gRPC and at the one
-// for HTTP, twice over a connection, and looks for it in the answers.
+// for HTTP, twice over a connection, and looks for it in the answers. Texts are compared where what is masked in them is the question.
 func TestWhatGRPCAnswersByItselfRepeatsNothingOfTheCaller(t *testing.T) {
 	w := start(t, withAdmin).ready()
-	const canary, early = "c4n4ry", `concordat_calls_refused_early_total{service="gateway"}`
-	refused := 0
+	const canary = "c4n4ry"
+	early := 0
 	for _, tc := range []struct {
 		name, field, value string
-		early              bool   // before grpc-go announces the call
+		early              bool   // it is no call yet
 		status, text       string // at the port for gRPC
-		http               string // at the one for HTTP: status
+		http, code, reason string // at the one for HTTP: the status of HTTP, that of gRPC, and its reason
 	}{
-		{"a timeout", "grpc-timeout", canary, true, "13", "malformed grpc-timeout: ***", "3"},
-		{"binary metadata", "x-bin", canary + "!", true, "13", "malformed binary metadata ***", "3"},
-		{"a name of binary metadata", canary + "-bin", "!", true, "13", "malformed binary metadata ***", "3"},
-		{"a content type", "content-type", canary, true, "3", "invalid gRPC request content-type ***", ""},
-		{"a method of HTTP", ":method", canary, true, "13", "Received a HEADERS frame with :method ***", ""},
-		{"a compression", "grpc-encoding", canary, false, "12", "grpc: Decompressor is not installed for grpc-encoding ***", "12"},
-		{"half a path", ":path", "/" + canary, false, "12", "malformed method name: ***", "12"},
+		{"a timeout", "grpc-timeout", canary, true, "13", "malformed grpc-timeout: ***", "200", "3", "MALFORMED_REQUEST"},
+		{"binary metadata", "x-bin", canary + "!", true, "13", "malformed binary metadata ***", "200", "3", "MALFORMED_REQUEST"},
+		{"a name of binary metadata", canary + "-bin", "!", true, "13", "malformed binary metadata ***", "200", "3", "MALFORMED_REQUEST"},
+		{"a content type", "content-type", canary, true, "3", "invalid gRPC request content-type ***", "404", "", ""},
+		{"a method of HTTP", ":method", canary, true, "13", "Received a HEADERS frame with :method ***", "405", "", ""},
+		{"a compression", "grpc-encoding", canary, false, "12", "grpc: Decompressor is not installed for grpc-encoding ***", "200", "12", "UNIMPLEMENTED"},
+		{"half a path", ":path", "/" + canary, true, "12", "malformed method name: ***", "200", "12", "UNIMPLEMENTED"},
+		{"a time that is over", "grpc-timeout", "1n", true, "4", "context deadline exceeded", "200", "4", "DEADLINE_EXCEEDED"},
 	} {
-		fields := []string{":method", "POST", ":scheme", "http", ":path", "/grpc.health.v1.Health/Check", ":authority", "x",
-			"content-type", "application/grpc", "te", "trailers"}
-		if i := slices.Index(fields, tc.field); i >= 0 {
-			fields[i+1] = tc.value
-		} else {
-			fields = append(fields, tc.field, tc.value)
-		}
 		for _, address := range []string{w.grpc, w.app.HTTPAddr().String()} {
 			conn := dialHTTP2(t, address)
-			first := conn.ask(t, 1, emptyMessage, fields...)
-			again := conn.ask(t, 3, emptyMessage, fields...)
-			for _, a := range []map[string]string{first, again} {
+			for _, stream := range []uint32{1, 3} {
+				a := conn.ask(t, stream, emptyMessage, but(goodCall, tc.field, tc.value)...)
 				if strings.Contains(fmt.Sprint(a), "4n4") {
 					t.Errorf("%s, %s: the answer repeats it: %v", tc.name, address, a)
 				}
@@ -199,45 +238,95 @@ func TestWhatGRPCAnswersByItselfRepeatsNothingOfTheCaller(t *testing.T) {
 					if a["grpc-status"] != tc.status || !strings.HasPrefix(a["grpc-message"], tc.text) {
 						t.Errorf("%s: %v, want %s %s", tc.name, a, tc.status, tc.text)
 					}
-				} else if a["grpc-status"] != tc.http || a[":status"] == "200" && a["grpc-message"] == "" {
-					t.Errorf("%s, over HTTP: %v, want %q", tc.name, a, tc.http)
+					if tc.early {
+						early++
+					}
+				} else if got := reasonOf(t, a); a[":status"] != tc.http || a["grpc-status"] != tc.code || got != tc.reason {
+					t.Errorf("%s, over HTTP: %v of reason %q, want %s, %s %s", tc.name, a, got, tc.http, tc.code, tc.reason)
 				}
 			}
-			if a := conn.ask(t, 5, emptyMessage, ":method", "POST", ":scheme", "http", ":path", "/grpc.health.v1.Health/Check", ":authority", "x",
-				"content-type", "application/grpc", "te", "trailers"); a["grpc-status"] != "0" {
+			if a := conn.ask(t, 5, emptyMessage, goodCall...); a["grpc-status"] != "0" {
 				t.Errorf("%s, %s: a good call after it: %v", tc.name, address, a)
-			}
-			if tc.early && address == w.grpc {
-				refused += 2
 			}
 		}
 	}
-	w.until(fmt.Sprintf("%s %d", early, refused))
-	if !strings.Contains(w.log.String(), `"calls refused before they began","address":"127.0.0.1","refused":1`) {
+	w.until(fmt.Sprintf(`concordat_calls_refused_early_total{service="gateway"} %d`, early), // and not one of the good ones
+		requests("grpc", 400, 6), requests("grpc", 404, 2), requests("grpc", 405, 2))
+	if !strings.Contains(w.log.String(), `"calls refused before they began","address":"127.0.0.1","refused":1}`) {
 		t.Error("the log does not say that calls are refused")
 	}
 }
 
+func TestACallThatGRPCRefusesByItselfIsCountedOverTLSToo(t *testing.T) {
+	certFile, keyFile, pool := issue(t, t.TempDir(), "edge")
+	w := start(t, withAdmin, func(c *Config) { c.EdgeCert, c.EdgeKey = certFile, keyFile }).ready()
+	secure, err := tls.Dial("tcp", w.grpc, &tls.Config{RootCAs: pool, NextProtos: []string{"h2"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer secure.Close()
+	conn := overHTTP2(t, secure)
+	for i, fields := range [][]string{goodCall, but(goodCall, "grpc-timeout", "soon"), goodCall} {
+		conn.ask(t, uint32(2*i+1), emptyMessage, fields...)
+	}
+	w.until(`concordat_calls_refused_early_total{service="gateway"} 1`)
+}
+
 func TestAHeaderThatCannotBeReadIsTheCallersFaultInEveryProtocol(t *testing.T) {
 	w := start(t).ready()
+	const getUser = "/users.v1.UserService/GetUser"
 	for _, tc := range []struct {
-		protocol, path, contentType, body string
-		status, code                      string // of HTTP and, where the protocol has one, of gRPC
+		protocol, path, contentType, body, header, value string
+		status, code                                     string // of HTTP and, where the answer is in gRPC, of that
 	}{
-		{"gRPC", "/users.v1.UserService/GetUser", "application/grpc", emptyMessage, "200", "3"},
-		{"gRPC-Web", "/users.v1.UserService/GetUser", "application/grpc-web+proto", emptyMessage, "200", "3"},
-		{"Connect", "/users.v1.UserService/GetUser", "application/proto", "", "400", ""},
-		{"REST", "/v1/sessions", "application/json", `{"email": "a@example.com"}`, "400", ""},
+		{"gRPC", getUser, "application/grpc", emptyMessage, "x-bin", "c4n4ry!", "200", "3"},
+		{"gRPC", getUser, "application/grpc", emptyMessage, "c4n4ry-bin", "!", "200", "3"},
+		{"gRPC", getUser, "application/grpc", emptyMessage, "grpc-timeout", "c4n4ry", "200", "3"},
+		{"gRPC-Web", getUser, "application/grpc-web+proto", emptyMessage, "x-bin", "c4n4ry!", "200", "3"},
+		{"gRPC-Web", getUser, "application/grpc-web+proto", emptyMessage, "c4n4ry-bin", "!", "200", "3"},
+		{"gRPC-Web", getUser, "application/grpc-web+proto", emptyMessage, "grpc-timeout", "c4n4ry", "400", ""}, // the transcoder's, in JSON
+		{"Connect", getUser, "application/proto", "", "x-bin", "c4n4ry!", "400", ""},
+		{"Connect", getUser, "application/proto", "", "c4n4ry-bin", "!", "400", ""},
+		{"Connect", getUser, "application/proto", "", "connect-timeout-ms", "c4n4ry", "400", ""},
+		{"Connect, a stream", "/users.v1.UserService/WatchUsers", "application/connect+proto", emptyMessage, "x-bin", "c4n4ry!", "200", ""},
+		{"REST", "/v1/sessions", "application/json", `{"email": "a@example.com"}`, "x-bin", "c4n4ry!", "400", ""},
+		{"REST", "/v1/sessions", "application/json", `{"email": "a@example.com"}`, "c4n4ry-bin", "!", "400", ""},
+		{"REST", "/v1/sessions", "application/json", `{"email": "a@example.com"}`, "grpc-timeout", "c4n4ry", "400", ""},
 	} {
-		for _, header := range [][2]string{{"x-bin", "c4n4ry!"}, {"c4n4ry-bin", "!"}, {"grpc-timeout", "c4n4ry"}} {
-			if tc.protocol == "gRPC-Web" && header[0] == "grpc-timeout" {
-				continue // HTTP itself is at fault there, says the transcoder
-			}
-			a := dialHTTP2(t, w.app.HTTPAddr().String()).ask(t, 1, tc.body, ":method", "POST", ":scheme", "http", ":path", tc.path, ":authority", "x",
-				"content-type", tc.contentType, header[0], header[1])
-			if all := fmt.Sprint(a); !strings.Contains(all, "MALFORMED_REQUEST") && tc.code == "" || a[":status"] != tc.status || a["grpc-status"] != tc.code || strings.Contains(all, "4n4") {
-				t.Errorf("%s, %s: %s, want %s %s", tc.protocol, header[0], all, tc.status, tc.code)
-			}
+		a := dialHTTP2(t, w.app.HTTPAddr().String()).ask(t, 1, tc.body, ":method", "POST", ":scheme", "http", ":path", tc.path, ":authority", "x",
+			"content-type", tc.contentType, tc.header, tc.value)
+		malformed := strings.Contains(a["body"], "MALFORMED_REQUEST")
+		if tc.code != "" {
+			malformed = reasonOf(t, a) == "MALFORMED_REQUEST"
 		}
+		if all := fmt.Sprint(a); a[":status"] != tc.status || a["grpc-status"] != tc.code || !malformed || strings.Contains(all, "4n4") {
+			t.Errorf("%s, %s: %s, want %s %s", tc.protocol, tc.header, all, tc.status, tc.code)
+		}
+	}
+}
+
+// TestAMessageThatTheEdgeItselfCannotReadIsTheCallersFault is of the methods that are served here, and of the port for HTTP.
+func TestAMessageThatTheEdgeItselfCannotReadIsTheCallersFault(t *testing.T) {
+	w := start(t).ready()
+	for name, tc := range map[string]struct {
+		body, code, reason string
+		fields             []string
+	}{
+		"a good one":                {emptyMessage, "0", "", goodCall},
+		"bytes that are no message": {"\x00\x00\x00\x00\x01\xff", "3", "MALFORMED_REQUEST", goodCall},
+		"text that is none":         {"\x00\x00\x00\x00\x03\x0a\x01\xff", "3", "MALFORMED_REQUEST", goodCall},
+		"an unknown frame":          {"\x63\x00\x00\x00\x00", "3", "MALFORMED_REQUEST", goodCall},
+		"compressed by nothing":     {"\x01\x00\x00\x00\x01x", "3", "MALFORMED_REQUEST", goodCall},
+		"compressed, but not":       {"\x01\x00\x00\x00\x01x", "3", "MALFORMED_REQUEST", but(goodCall, "grpc-encoding", "gzip")},
+		"an unknown compression":    {"\x01\x00\x00\x00\x01x", "12", "UNIMPLEMENTED", but(goodCall, "grpc-encoding", "br")},
+		"one that is too large":     {"\x00\x7f\x00\x00\x00", "8", "MESSAGE_TOO_LARGE", goodCall},
+	} {
+		a := dialHTTP2(t, w.app.HTTPAddr().String()).ask(t, 1, tc.body, tc.fields...)
+		if a["grpc-status"] != tc.code || reasonOf(t, a) != tc.reason {
+			t.Errorf("%s: %v, want %s %s", name, a, tc.code, tc.reason)
+		}
+	}
+	if strings.Contains(w.log.String(), `"level":"ERROR"`) {
+		t.Error("the log calls it an error of ours")
 	}
 }

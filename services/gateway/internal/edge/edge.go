@@ -137,6 +137,7 @@ type exchange struct {
 	origin   *forward.Origin
 	page     bool // whether the path is that of a document
 	status   int  // of a page that is not an error and not 200 either, 0 otherwise
+	refused  int  // the HTTP status that a refusal stands for, which gRPC has none for; 0 otherwise
 }
 
 // refuse answers with an error of ours. code is the HTTP status where HTTP itself is at fault, 0 where the fault says it.
@@ -149,6 +150,7 @@ func (x *exchange) refuse(f *fault.Fault, code int) {
 	case p.framed() && code != http.StatusNotFound:
 		p = protocolREST
 	}
+	x.refused = code
 	writeStatus(x.w, p, code, st)
 }
 
@@ -383,20 +385,26 @@ func (h *Handler) log(x *exchange, started time.Time) {
 	if x.page {
 		spoken = "page"
 	}
-	h.requests.Add(spoken, strconv.Itoa(x.w.code))
+	status := x.w.code
+	if x.protocol.framed() && status == http.StatusOK && !x.page { // over which a refusal is a 200, too
+		if status = x.refused; status == 0 {
+			status = http.StatusBadRequest
+		}
+	}
+	h.requests.Add(spoken, strconv.Itoa(status))
 	attrs := []slog.Attr{
 		slog.String("method", truncate(x.r.Method, maxMethodLogged)),
 		slog.String("path", truncate(x.r.URL.EscapedPath(), maxPathLogged)), // never the query: it may hold a message
-		slog.Int("status", x.w.code),
+		slog.Int("status", status),
 		slog.Duration("took", h.cfg.Clock.Now().Sub(started).Round(time.Microsecond)),
 		slog.String("request_id", x.origin.RequestID),
 		slog.String("address", x.origin.Address),
 	}
 	level := slog.LevelDebug
-	switch code := x.w.code; {
-	case code >= http.StatusInternalServerError && code != http.StatusServiceUnavailable:
+	switch {
+	case status >= http.StatusInternalServerError && status != http.StatusServiceUnavailable:
 		level = slog.LevelWarn
-	case code >= http.StatusBadRequest && code < http.StatusInternalServerError && h.refused.tell(x.r.Context(), attrs...):
+	case status >= http.StatusBadRequest && status < http.StatusInternalServerError && h.refused.tell(x.r.Context(), attrs...):
 		return
 	}
 	h.cfg.Log.LogAttrs(x.r.Context(), level, "request", attrs...)

@@ -29,13 +29,11 @@ var (
 	errMethod    = fault.New(fault.Unimplemented, "UNIMPLEMENTED", "the path does not take this HTTP method").WithDomain(fault.Domain)
 	errMediaType = fault.New(fault.InvalidArgument, "MALFORMED_REQUEST", "the path does not take this content type").WithDomain(fault.Domain)
 	// errQuery: the route takes its whole message from the body.
-	errQuery   = fault.New(fault.InvalidArgument, "MALFORMED_REQUEST", "the path takes everything from the body and nothing from a query").WithDomain(fault.Domain)
-	errHeaders = fault.New(fault.ResourceExhausted, "MESSAGE_TOO_LARGE", "the headers of the request are larger than the edge takes").WithDomain(fault.Domain)
-	errVersion = fault.New(fault.Unimplemented, "UNIMPLEMENTED", "the call needs HTTP/2").WithDomain(fault.Domain)
-	// errCompression: with a path that has the form of a method's, nothing else is left that grpc-go answers before any handler.
-	errCompression = fault.New(fault.Unimplemented, "UNIMPLEMENTED", "the message is compressed in a way that is not known here").WithDomain(fault.Domain)
-	errSlow        = fault.New(fault.DeadlineExceeded, "DEADLINE_EXCEEDED", "the body of the request did not come in time").WithDomain(fault.Domain)
-	errInternal    = fault.New(fault.Internal, "INTERNAL", "internal error").WithDomain(fault.Domain)
+	errQuery    = fault.New(fault.InvalidArgument, "MALFORMED_REQUEST", "the path takes everything from the body and nothing from a query").WithDomain(fault.Domain)
+	errHeaders  = fault.New(fault.ResourceExhausted, "MESSAGE_TOO_LARGE", "the headers of the request are larger than the edge takes").WithDomain(fault.Domain)
+	errVersion  = fault.New(fault.Unimplemented, "UNIMPLEMENTED", "the call needs HTTP/2").WithDomain(fault.Domain)
+	errSlow     = fault.New(fault.DeadlineExceeded, "DEADLINE_EXCEEDED", "the body of the request did not come in time").WithDomain(fault.Domain)
+	errInternal = fault.New(fault.Internal, "INTERNAL", "internal error").WithDomain(fault.Domain)
 )
 
 // httpCode maps a gRPC code to HTTP as google.rpc.Code says.

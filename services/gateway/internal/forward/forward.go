@@ -9,6 +9,7 @@ package forward
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"time"
 
 	"google.golang.org/grpc"
@@ -80,9 +81,9 @@ func (f *Forwarder) Drain() { f.startDrain() }
 
 // Server returns a gRPC server that forwards every call of the contract. It serves a listener, or as an http.Handler
 // what another listener hands to it (Origin). Services that are registered on it are its own. The options are those of its
-// connections: server.Bounds.Hear.
+// connections, where it has any: server.Bounds.Hear.
 func (f *Forwarder) Server(connections ...grpc.ServerOption) *grpc.Server {
-	return grpc.NewServer(append(connections,
+	return grpc.NewServer(append(slices.Clone(connections),
 		grpc.UnknownServiceHandler(f.forward),
 		grpc.StatsHandler(f.tell),
 		grpc.ChainUnaryInterceptor(f.observeUnary),

@@ -166,7 +166,7 @@ func TestTheCodecKeepsCountOfItsBuffers(t *testing.T) {
 
 func TestEveryFaultOfTheEdgeHasAReasonInTheContract(t *testing.T) {
 	for _, f := range []*fault.Fault{
-		ErrUnknownMethod, ErrMalformed, ErrTooLarge, ErrUpstream, errNoMessage, errHeaderTooLarge, errUpstreamLarge, broken(nil),
+		ErrUnknownMethod, ErrMalformed, ErrTooLarge, ErrCompression, ErrUpstream, errNoMessage, errHeaderTooLarge, errUpstreamLarge, broken(nil),
 	} {
 		if _, ok := policyv1.ErrorReason_value["ERROR_REASON_"+f.Reason()]; !ok || f.Valid() != nil || f.Domain() != fault.Domain {
 			t.Errorf("%s of %q is not in policy.v1.ErrorReason, or not valid: %v", f.Reason(), f.Domain(), f.Valid())
@@ -196,7 +196,7 @@ func TestWhyAReceiveFailed(t *testing.T) {
 		"a body that is cut":   {status.Error(codes.Internal, "x"), status.Error(codes.InvalidArgument, "")},
 		"a broken compression": {status.Error(codes.Unimplemented, "x"), status.Error(codes.InvalidArgument, "")},
 	} {
-		if got := grpcfault.Code(receiveFault(c.err).Kind()); got != status.Code(c.want) {
+		if got := grpcfault.Code(ReceiveFault(c.err).Kind()); got != status.Code(c.want) {
 			t.Errorf("%s: %v", name, got)
 		}
 	}

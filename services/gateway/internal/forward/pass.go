@@ -66,7 +66,7 @@ func (c *call) received(err error) error {
 	case errors.Is(err, io.EOF):
 		return errNoMessage
 	default:
-		return receiveFault(err)
+		return ReceiveFault(err)
 	}
 }
 
@@ -174,7 +174,7 @@ func (p *pass) pumpResponses() error {
 			set = p.down.SendHeader
 		}
 		if err := set(returned(header)); err != nil {
-			return receiveFault(err)
+			return ReceiveFault(err)
 		}
 	}
 	for {
@@ -186,7 +186,7 @@ func (p *pass) pumpResponses() error {
 		err := p.down.SendMsg(&f)
 		f.free()
 		if err != nil {
-			return receiveFault(err)
+			return ReceiveFault(err)
 		}
 		if !p.method.ServerStream {
 			return nil

@@ -21,6 +21,8 @@ var (
 	ErrMalformed = fault.New(fault.InvalidArgument, "MALFORMED_REQUEST", "the request cannot be decoded").WithDomain(fault.Domain)
 	// ErrTooLarge: a message, or the body of a request, is above the limit.
 	ErrTooLarge = fault.New(fault.ResourceExhausted, "MESSAGE_TOO_LARGE", "the request is larger than the edge takes").WithDomain(fault.Domain)
+	// ErrCompression: the bytes are compressed in a way that is not known.
+	ErrCompression = fault.New(fault.Unimplemented, "UNIMPLEMENTED", "the message is compressed in a way that is not known here").WithDomain(fault.Domain)
 	// ErrUpstream: the service does not answer. It carries the name of the service as upstream.
 	ErrUpstream = fault.New(fault.Unavailable, "UPSTREAM_UNAVAILABLE", "the service behind the edge does not answer").WithDomain(fault.Domain)
 
@@ -68,8 +70,8 @@ func contextFault(code codes.Code) *fault.Fault {
 	return grpcfault.Public(err, fault.Domain)
 }
 
-// receiveFault returns the fault of a call whose next request message could not be received.
-func receiveFault(err error) *fault.Fault {
+// ReceiveFault returns the fault of a call whose next request message could not be received.
+func ReceiveFault(err error) *fault.Fault {
 	switch code := status.Code(err); {
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return grpcfault.Public(err, fault.Domain)

@@ -152,7 +152,7 @@ func (t *teller) end(ctx context.Context, c *call, err error) {
 	}
 	level := slog.LevelInfo
 	switch {
-	case code == codes.Internal, code == codes.Unknown, code == codes.DataLoss:
+	case c.handled && (code == codes.Internal || code == codes.Unknown || code == codes.DataLoss): // what the transport answers is the caller's fault
 		level = slog.LevelError
 	case c.method == nil:
 		level = slog.LevelDebug // health and reflection, and names that nobody declared
