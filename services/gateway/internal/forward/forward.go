@@ -85,6 +85,7 @@ func (f *Forwarder) Drain() { f.startDrain() }
 func (f *Forwarder) Server(connections ...grpc.ServerOption) *grpc.Server {
 	return grpc.NewServer(append(slices.Clone(connections),
 		grpc.UnknownServiceHandler(f.forward),
+		grpc.WaitForHandlers(true), // Stop lets every call be told of, behind HTTP too
 		grpc.StatsHandler(f.tell),
 		grpc.ChainUnaryInterceptor(f.observeUnary),
 		grpc.ChainStreamInterceptor(f.observeStream),
