@@ -239,8 +239,8 @@ func TestMaskingLeavesWhatIsNotTheEndOfACallOrCannotBeRead(t *testing.T) {
 	}
 	whole := map[string][]byte{
 		"the first headers of a call": frame(http2.HeadersFrameParam{BlockFragment: block}),
-		"padding":                     frame(http2.HeadersFrameParam{BlockFragment: block, EndStream: true, PadLength: 3}),
-		"a priority":                  frame(http2.HeadersFrameParam{BlockFragment: block, EndStream: true, Priority: http2.PriorityParam{Weight: 9}}),
+		"padding":                     frame(http2.HeadersFrameParam{BlockFragment: block, EndStream: true, PadLength: 0x82}), // bytes that HPACK would take for whole fields
+		"a priority":                  frame(http2.HeadersFrameParam{BlockFragment: block, EndStream: true, Priority: http2.PriorityParam{StreamDep: 0x2828282, Exclusive: true, Weight: 0x82}}),
 		"an endless number":           frame(http2.HeadersFrameParam{BlockFragment: bytes.Repeat([]byte{0xff}, 40), EndStream: true}),
 	}
 	for cut := range len(block) {
