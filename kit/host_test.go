@@ -27,6 +27,7 @@ import (
 	"github.com/concordat-dev/concordat/kit/clock/clocktest"
 	"github.com/concordat-dev/concordat/kit/kittest/echo"
 	"github.com/concordat-dev/concordat/kit/settings"
+	"github.com/concordat-dev/concordat/kit/telemetry"
 	"github.com/concordat-dev/concordat/kit/usage"
 )
 
@@ -287,5 +288,28 @@ func TestAnAdminPortThatOthersReachNeedsToBeAllowed(t *testing.T) {
 	c := kit.Common{DrainTimeout: 1, ConnectionsPerAddress: 1000, Issuer: "i", Audience: "a", TraceRatio: 2, PropagateMetadata: []string{"authorization"}}
 	if got := c.Validate(); len(got) != 2 {
 		t.Errorf("a ratio of 2 and a token that goes on: %d problems, want 2", len(got))
+	}
+}
+
+func TestMetadataThatIsToGoOnGoesOnFromAService(t *testing.T) {
+	carried := make(chan metadata.MD, 1)
+	h := host(t, clock.System(), echo.Handlers{Unary: func(ctx context.Context, req proto.Message) (proto.Message, error) {
+		out, _ := metadata.FromOutgoingContext(telemetry.Outgoing(ctx))
+		carried <- out
+		return req, nil
+	}}, func(context.Context) error { return nil }, func(c *kit.Common) { c.PropagateMetadata = []string{"x-flags"} })
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- h.Run(ctx) }()
+	<-h.Ready()
+	if err := call(metadata.AppendToOutgoingContext(ctx, "x-flags", "dark", "x-other", "1"), t, h, echo.Public); err != nil {
+		t.Fatal(err)
+	}
+	stop()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if out := <-carried; !slices.Equal(out.Get("x-flags"), []string{"dark"}) || out.Get("x-other") != nil {
+		t.Errorf("what goes on is %v", out)
 	}
 }

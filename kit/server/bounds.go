@@ -59,7 +59,7 @@ func (b *Bounds) Listen(l net.Listener) net.Listener {
 // a word to any handler or stats.Handler, is counted and logged as a Server's is, and wherever an answer of its own repeats what the
 // caller has sent, that is masked.
 func (b *Bounds) Hear(creds credentials.TransportCredentials) []grpc.ServerOption {
-	return []grpc.ServerOption{grpc.Creds(hearing{creds, b.early}), grpc.InTapHandle(tapHeard)}
+	return []grpc.ServerOption{grpc.Creds(hearing{creds, b.refusals, b.early}), grpc.InTapHandle(tapHeard)}
 }
 
 // tapHeard tells the connection of a call that begins. One without time or the name of a method does not: grpc-go ends it where it
@@ -76,7 +76,8 @@ func tapHeard(ctx context.Context, info *tap.Info) (context.Context, error) {
 // hearing is transport credentials whose connections are heard.
 type hearing struct {
 	credentials.TransportCredentials
-	early *refusals
+	refusals *refusals // of connections
+	early    *refusals // of calls
 }
 
 // ServerHandshake implements credentials.TransportCredentials.
@@ -86,12 +87,12 @@ func (h hearing) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo, 
 		return c, info, err
 	}
 	calls := new(openCalls)
-	return newHeard(c, calls, h.early), heardInfo{info, calls}, nil
+	return newHeard(c, calls, h.refusals, h.early), heardInfo{info, calls}, nil
 }
 
 // Clone implements credentials.TransportCredentials.
 func (h hearing) Clone() credentials.TransportCredentials {
-	return hearing{h.TransportCredentials.Clone(), h.early}
+	return hearing{h.TransportCredentials.Clone(), h.refusals, h.early}
 }
 
 // heardInfo is what a handshake has found out, with the calls of the connection.

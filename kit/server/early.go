@@ -16,11 +16,16 @@ import (
 // that has come whole.
 type heard struct {
 	net.Conn
-	calls *openCalls
-	early *refusals
-	attrs []any
+	calls       *openCalls
+	connections *refusals
+	early       *refusals // of calls
+	attrs       []any
 
-	skip   int // bytes of the preface, or of a payload, that are still to come
+	greeted int  // bytes of the preface that have come
+	begun   bool // a frame has come
+	garbage bool // it is not HTTP/2 that comes, and nobody looks at more of it
+
+	skip   int // bytes of a payload that are still to come
 	header [frameHeader]byte
 	have   int    // of header
 	newest uint32 // stream
@@ -35,9 +40,9 @@ type openCalls struct{ opened, announced, told atomic.Int64 }
 
 const frameHeader = 9
 
-// newHeard returns c, heard. What is said of its calls has the attributes.
-func newHeard(c net.Conn, calls *openCalls, early *refusals, attrs ...any) *heard {
-	return &heard{Conn: c, calls: calls, early: early, attrs: attrs, skip: len(http2.ClientPreface)}
+// newHeard returns c, heard. What is said of it and of its calls has the attributes.
+func newHeard(c net.Conn, calls *openCalls, connections, early *refusals, attrs ...any) *heard {
+	return &heard{Conn: c, calls: calls, connections: connections, early: early, attrs: attrs}
 }
 
 // Read implements net.Conn.
@@ -82,9 +87,18 @@ func (h *heard) settle(under int64) {
 	}
 }
 
-// scan takes note of the frames in p.
+// scan takes note of the frames in p, or that they are none.
 func (h *heard) scan(p []byte) {
-	for len(p) > 0 {
+	for len(p) > 0 && !h.garbage {
+		if missing := http2.ClientPreface[h.greeted:]; missing != "" {
+			n := min(len(missing), len(p))
+			if string(p[:n]) != missing[:n] {
+				h.refuse()
+			}
+			h.greeted += n
+			p = p[n:]
+			continue
+		}
 		if h.skip > 0 {
 			n := min(h.skip, len(p))
 			h.skip -= n
@@ -114,6 +128,11 @@ func (h *heard) begin() {
 	h.skip = int(h.header[0])<<16 | int(h.header[1])<<8 | int(h.header[2])
 	kind, flags := http2.FrameType(h.header[3]), http2.Flags(h.header[4])
 	stream := binary.BigEndian.Uint32(h.header[5:]) & (1<<31 - 1)
+	if h.skip > maxFrame || !h.begun && kind != http2.FrameSettings {
+		h.refuse()
+		return
+	}
+	h.begun = true
 	switch {
 	case kind == http2.FrameHeaders && stream > h.newest:
 		h.newest, h.inside = stream, true
@@ -122,6 +141,12 @@ func (h *heard) begin() {
 	case kind == http2.FrameContinuation && h.inside:
 		h.ending = flags.Has(http2.FlagContinuationEndHeaders)
 	}
+}
+
+// refuse tells of a connection that grpc-go closes, because it does not begin as HTTP/2 does or has a frame that is too large.
+func (h *heard) refuse() {
+	h.garbage = true
+	h.connections.add(refusedProtocol, h.RemoteAddr(), nil, h.attrs...)
 }
 
 // over takes note that a frame has come whole.

@@ -35,7 +35,7 @@ func TestFramesAreUnderstoodInPiecesOfAnySize(t *testing.T) {
 	write(framer.WritePing(false, [8]byte{}))
 	write(framer.WriteHeaders(http2.HeadersFrameParam{StreamID: 7, BlockFragment: block, EndHeaders: true}))
 	for size := 1; size <= wire.Len(); size++ {
-		h := newHeard(nil, new(openCalls), nil)
+		h := newHeard(nil, new(openCalls), nil, nil)
 		feed := func(p []byte) {
 			for len(p) > 0 {
 				n := min(size, len(p))
@@ -95,7 +95,7 @@ func TestACallIsMissedOnceItsHeadersHaveComeAndNotBefore(t *testing.T) {
 		piece(framer.WritePing(false, [8]byte{}))
 	}
 	var calls openCalls
-	h := newHeard(&from, &calls, &refusals{log: slog.New(slog.DiscardHandler), clock: clock.System()})
+	h := newHeard(&from, &calls, nil, &refusals{log: slog.New(slog.DiscardHandler), clock: clock.System()})
 	for i, step := range []struct {
 		what      string
 		announced bool // after it
@@ -129,7 +129,7 @@ type broken struct{ net.Conn }
 func (broken) Write(p []byte) (int, error) { return len(p) / 2, net.ErrClosed }
 
 func TestAWriteThatFailsIsNotSaidToHaveGoneThrough(t *testing.T) {
-	h := newHeard(broken{}, new(openCalls), nil)
+	h := newHeard(broken{}, new(openCalls), nil, nil)
 	var wire bytes.Buffer
 	if err := http2.NewFramer(&wire, nil).WritePing(false, [8]byte{}); err != nil {
 		t.Fatal(err)

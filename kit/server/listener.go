@@ -180,7 +180,7 @@ func (h handshaker) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInf
 	}
 	of := &connection{TLSInfo: tls, address: hostOf(raw.RemoteAddr())}
 	of.peer, _ = h.identity.PeerName(tls.State)
-	return newHeard(secure, &of.calls, h.early, "peer", of.peer), of, nil
+	return newHeard(secure, &of.calls, h.refusals, h.early, "peer", of.peer), of, nil
 }
 
 // Clone implements credentials.TransportCredentials.

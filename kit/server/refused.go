@@ -33,7 +33,8 @@ const (
 	refusedCertificate = "certificate_untrusted"
 	refusedIdentity    = "identity"
 	refusedTimeout     = "timeout"
-	refusedBroken      = "broken" // by the other end, and whatever else can go wrong
+	refusedProtocol    = "protocol" // after the handshake, it is not HTTP/2 that comes
+	refusedBroken      = "broken"   // by the other end, and whatever else can go wrong
 )
 
 // What the log says: of connections, and of calls that grpc-go refuses by itself.

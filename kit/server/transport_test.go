@@ -174,6 +174,36 @@ func TestWhoPingsTooOftenIsSentAway(t *testing.T) {
 	})
 }
 
+// It has left the headers of a call open meanwhile, and would hold them for ever.
+func TestAClientThatAnswersNoPingIsClosedAfterFortySeconds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := bubbled(t)
+		raw, err := m.dial(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		secure := tls.Client(raw, m.Identity("orders").ClientTLS("test"))
+		defer secure.Close()
+		if _, err := io.WriteString(secure, http2.ClientPreface); err != nil {
+			t.Fatal(err)
+		}
+		framer := http2.NewFramer(secure, secure)
+		if err := errors.Join(framer.WriteSettings(), framer.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: []byte{0x82}})); err != nil {
+			t.Fatal(err)
+		}
+		began, pinged := time.Now(), false
+		for err == nil {
+			var f http2.Frame
+			if f, err = framer.ReadFrame(); err == nil && f.Header().Type == http2.FramePing {
+				pinged = true
+			}
+		}
+		if took := time.Since(began); !pinged || took < 39*time.Second || took > 41*time.Second {
+			t.Errorf("closed after %s, pinged: %t; want 40 s, true", took, pinged)
+		}
+	})
+}
+
 func TestAConnectionHasAThousandCallsAtOnceAndNoMore(t *testing.T) {
 	const most = 1000
 	entered, release := make(chan struct{}, 2*most), make(chan struct{})

@@ -454,12 +454,10 @@ func TestAGzipBombIsRefusedBeforeItGrows(t *testing.T) {
 }
 
 func TestHeadersBeyondTheirSizeAreRefusedAndHurtNobodyElse(t *testing.T) {
-	var handled atomic.Int64
-	h, address := onPort(t, echo.Handlers{Unary: func(_ context.Context, req proto.Message) (proto.Message, error) {
-		handled.Add(1)
-		return req, nil
-	}})
+	tt := collecting(t)
+	h, address := onPort(t, echo.Handlers{}, func(o *kittest.Options) { o.Telemetry = tt.tele })
 	other := dialWire(t, h, address)
+	refused := 0.0
 	for name, attack := range map[string]func(w *wire) error{
 		"8 MiB of headers": func(w *wire) error {
 			return w.open(1, echo.Public, "x-long", strings.Repeat("x", 8<<20))
@@ -478,7 +476,6 @@ func TestHeadersBeyondTheirSizeAreRefusedAndHurtNobodyElse(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			handled.Store(0)
 			w := dialWire(t, h, address)
 			var before, after runtime.MemStats
 			runtime.ReadMemStats(&before)
@@ -496,6 +493,8 @@ func TestHeadersBeyondTheirSizeAreRefusedAndHurtNobodyElse(t *testing.T) {
 			if grown := after.TotalAlloc - before.TotalAlloc; grown > 64<<20 {
 				t.Errorf("%d MiB were allocated", grown>>20)
 			}
+			refused++
+			tt.until(`concordat_calls_refused_early_total{service="test"}`, refused)
 			other.window[0] = 65535
 		})
 	}

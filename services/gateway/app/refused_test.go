@@ -279,6 +279,21 @@ func TestACallThatGRPCRefusesByItselfIsCountedOverTLSToo(t *testing.T) {
 	w.until(`concordat_calls_refused_early_total{service="gateway"} 2`)
 }
 
+func TestHTTP1AtThePortForGRPCIsCountedAndLogged(t *testing.T) {
+	w := start(t, withAdmin).ready()
+	conn, err := net.Dial("tcp", w.grpc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_, _ = io.WriteString(conn, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+	_, _ = io.ReadAll(conn) // the connection may be reset
+	w.until(`concordat_connections_refused_total{reason="protocol",service="gateway"} 1`)
+	if !strings.Contains(w.log.String(), `"connection refused","address":"127.0.0.1","refused":1,"reason":"protocol"`) {
+		t.Error("the log does not say so")
+	}
+}
+
 func TestAHeaderThatCannotBeReadIsTheCallersFaultInEveryProtocol(t *testing.T) {
 	w := start(t).ready()
 	const getUser = "/users.v1.UserService/GetUser"
