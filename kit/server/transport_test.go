@@ -58,6 +58,23 @@ func (m *inMemory) client(t *testing.T, opts ...grpc.DialOption) *grpc.ClientCon
 	return conn
 }
 
+// frames opens a connection whose frames are the test's own, as far as its settings.
+func (m *inMemory) frames(t *testing.T) *http2.Framer {
+	t.Helper()
+	raw, err := m.dial(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	secure := tls.Client(raw, m.Identity("orders").ClientTLS("test"))
+	t.Cleanup(func() { _ = secure.Close() })
+	_, err = io.WriteString(secure, http2.ClientPreface)
+	framer := http2.NewFramer(secure, secure)
+	if err := errors.Join(err, framer.WriteSettings()); err != nil {
+		t.Fatal(err)
+	}
+	return framer
+}
+
 func TestAConnectionWithoutACallIsAskedToLeaveAfterAQuarterOfAnHour(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		conn := bubbled(t).client(t, grpc.WithIdleTimeout(0))
@@ -131,19 +148,7 @@ func TestWhoPingsTooOftenIsSentAway(t *testing.T) {
 			t.Errorf("with a ping every ten seconds: %s, %d connections", s, n)
 		}
 
-		raw, err := m.dial(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		secure := tls.Client(raw, m.Identity("orders").ClientTLS("test"))
-		defer secure.Close()
-		if _, err := io.WriteString(secure, http2.ClientPreface); err != nil {
-			t.Fatal(err)
-		}
-		framer := http2.NewFramer(secure, secure)
-		if err := framer.WriteSettings(); err != nil {
-			t.Fatal(err)
-		}
+		framer := m.frames(t)
 		away := make(chan *http2.GoAwayFrame, 1)
 		go func() {
 			defer close(away)
@@ -178,17 +183,9 @@ func TestWhoPingsTooOftenIsSentAway(t *testing.T) {
 func TestAClientThatAnswersNoPingIsClosedAfterFortySeconds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := bubbled(t)
-		raw, err := m.dial(t.Context())
+		framer := m.frames(t)
+		err := framer.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: []byte{0x82}})
 		if err != nil {
-			t.Fatal(err)
-		}
-		secure := tls.Client(raw, m.Identity("orders").ClientTLS("test"))
-		defer secure.Close()
-		if _, err := io.WriteString(secure, http2.ClientPreface); err != nil {
-			t.Fatal(err)
-		}
-		framer := http2.NewFramer(secure, secure)
-		if err := errors.Join(framer.WriteSettings(), framer.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: []byte{0x82}})); err != nil {
 			t.Fatal(err)
 		}
 		began, pinged := time.Now(), false
