@@ -99,7 +99,7 @@ func TestTheRequestPathIsMeasured(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v\n%s", err, detail)
 	}
-	for _, part := range []string{"unary calls", "stock chain", "messages of 100 bytes", "subscribers", "× the load", "users from exec"} {
+	for _, part := range []string{"unary calls", "stock chain", "slow clients", "messages of 100 bytes", "subscribers", "× the load", "users from exec"} {
 		if !strings.Contains(detail, part) {
 			t.Errorf("what stands behind the figures does not speak of %q:\n%s", part, detail)
 		}

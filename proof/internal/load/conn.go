@@ -29,6 +29,7 @@ const (
 	framePing         = 0x6
 	frameGoAway       = 0x7
 	frameWindowUpdate = 0x8
+	frameContinuation = 0x9
 
 	flagAck        = 0x1 // of settings and ping
 	flagEndStream  = 0x1 // of data and headers
@@ -246,20 +247,26 @@ func (c *Conn) Cancel(stream uint32) {
 	c.out = binary.BigEndian.AppendUint32(c.out, cancelled)
 }
 
-// encode returns the header block of a request, as grpc-go's client sends it. It is valid until the next one.
+// encode returns the header block of a request. It is valid until the next one.
 func (c *Conn) encode(r *Request) []byte {
 	c.headers.Reset()
-	for _, f := range [][2]string{
-		{":method", "POST"}, {":scheme", "https"}, {":path", r.Method}, {":authority", "users"},
-		{"content-type", "application/grpc"}, {"user-agent", "proof"}, {"te", "trailers"},
-		{"grpc-timeout", strconv.FormatInt(r.Timeout.Milliseconds(), 10) + "m"}, {"authorization", "Bearer " + r.Token},
-	} {
-		if f[0] == "authorization" && r.Token == "" {
-			continue
-		}
-		_ = c.enc.WriteField(hpack.HeaderField{Name: f[0], Value: f[1]}) // into memory
+	for _, f := range fields(r) {
+		_ = c.enc.WriteField(f) // into memory
 	}
 	return c.headers.Bytes()
+}
+
+// fields returns the headers of a request, as grpc-go's client sends them.
+func fields(r *Request) []hpack.HeaderField {
+	list := []hpack.HeaderField{
+		{Name: ":method", Value: "POST"}, {Name: ":scheme", Value: "https"}, {Name: ":path", Value: r.Method}, {Name: ":authority", Value: "users"},
+		{Name: "content-type", Value: "application/grpc"}, {Name: "user-agent", Value: "proof"}, {Name: "te", Value: "trailers"},
+		{Name: "grpc-timeout", Value: strconv.FormatInt(r.Timeout.Milliseconds(), 10) + "m"},
+	}
+	if r.Token != "" {
+		list = append(list, hpack.HeaderField{Name: "authorization", Value: "Bearer " + r.Token})
+	}
+	return list
 }
 
 // Event is what the server said of one call.

@@ -19,8 +19,8 @@ import (
 	"github.com/concordat-dev/concordat/proof/internal/load"
 )
 
-// serve starts stock grpc-go, which answers every method with handler, and returns how to connect to it.
-func serve(t *testing.T, handler func(grpc.ServerStream, string) error, options ...grpc.ServerOption) (dial func(int) []*load.Conn) {
+// listen starts stock grpc-go, which answers every method with handler, and returns where.
+func listen(t *testing.T, handler func(grpc.ServerStream, string) error, options ...grpc.ServerOption) (address string) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -35,10 +35,17 @@ func serve(t *testing.T, handler func(grpc.ServerStream, string) error, options 
 	}))...)
 	go func() { _ = s.Serve(l) }()
 	t.Cleanup(s.Stop)
+	return l.Addr().String()
+}
+
+// serve starts what listen does, and returns how to connect to it.
+func serve(t *testing.T, handler func(grpc.ServerStream, string) error, options ...grpc.ServerOption) (dial func(int) []*load.Conn) {
+	t.Helper()
+	address := listen(t, handler, options...)
 	return func(count int) (conns []*load.Conn) {
 		t.Helper()
 		for range count {
-			raw, err := net.Dial("tcp", l.Addr().String())
+			raw, err := net.Dial("tcp", address)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -34,18 +34,19 @@ type plan struct {
 	events            int // of each round of the fan-out
 	flooded           time.Duration
 	overloads, fanout int // rounds
+	slow              int // clients, at once
 }
 
 func (o Options) plan() plan {
 	if o.Quick {
 		return plan{
 			rounds: 2, starts: 2, warm: 30 * time.Millisecond, during: 100 * time.Millisecond,
-			subscribers: 200, events: 2, flooded: 300 * time.Millisecond, overloads: 1, fanout: 1,
+			subscribers: 200, events: 2, flooded: 300 * time.Millisecond, overloads: 1, fanout: 1, slow: 50,
 		}
 	}
 	return plan{
 		rounds: 7, starts: 9, warm: 250 * time.Millisecond, during: 1500 * time.Millisecond,
-		subscribers: 10_000, events: 5, flooded: 4 * time.Second, overloads: 5, fanout: 5,
+		subscribers: 10_000, events: 5, flooded: 4 * time.Second, overloads: 5, fanout: 5, slow: 500,
 	}
 }
 
@@ -85,7 +86,7 @@ func Measure(ctx context.Context, opts Options) (figures []figure.Figure, err er
 	defer func() { err = errors.Join(err, spans.close(ctx)) }()
 	r := &run{lab: l, plan: opts.plan(), opts: opts, out: figure.NewDetail(opts.Detail), tracing: spans.environment()}
 	r.out.Line("%s, %s, servers on processor %d, client on %d, load average %s", runtime.Version(), machine.Processor(), server, client, machine.LoadAverage())
-	for _, measure := range []func(context.Context) ([]figure.Figure, error){r.unary, r.stream, r.fanOut, r.overload, r.start} {
+	for _, measure := range []func(context.Context) ([]figure.Figure, error){r.unary, r.slowClients, r.stream, r.fanOut, r.overload, r.start} {
 		some, err := measure(ctx)
 		if err != nil {
 			return nil, err

@@ -208,7 +208,7 @@ func (r *run) printUnary(all []*contestant) {
 func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
 // ratios returns a over b, round by round: the rounds of one turn met the same machine.
-func ratios(a, b []sample, of func(sample) float64) []float64 {
+func ratios[T any](a, b []T, of func(T) float64) []float64 {
 	var list []float64
 	for i := range a {
 		list = append(list, of(a[i])/of(b[i]))
@@ -225,7 +225,7 @@ func differences(a, b []sample, of func(sample) float64) []float64 {
 	return list
 }
 
-func median(samples []sample, of func(sample) float64) float64 {
+func median[T any](samples []T, of func(T) float64) float64 {
 	var list []float64
 	for _, s := range samples {
 		list = append(list, of(s))
