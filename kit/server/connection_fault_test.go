@@ -207,7 +207,8 @@ func TestAnAddressHasItsShareOfConnections(t *testing.T) {
 	}
 }
 
-// noise is what a call may take whatever the one before took: the machine has other things to do.
+// noise is what a call may take whatever the one before took: the machine has other things to do. What the calls of others take beside
+// 500 connections that dribble, without such a floor, is the figure rpc.p99_beside_slow of proof/.
 const noise = 2 * time.Millisecond
 
 // beside returns the 99th percentile of calls to h, and of the same calls to a server to which nobody else connects, call by
