@@ -29,13 +29,14 @@ import (
 
 // world is a gateway with the services behind it, all on ports of 127.0.0.1.
 type world struct {
-	t        *testing.T
-	auth     *kittest.Harness
-	users    *kittest.Harness
-	payments *kittest.Harness
-	sessions *sessions
-	profiles *profiles
-	money    *money
+	t         *testing.T
+	auth      *kittest.Harness
+	users     *kittest.Harness
+	payments  *kittest.Harness
+	listeners map[string]*counted // of the services
+	sessions  *sessions
+	profiles  *profiles
+	money     *money
 
 	app  *App
 	log  *kittest.Log
@@ -65,16 +66,16 @@ func start(t *testing.T, change ...func(*Config)) *world {
 			}
 		}
 	}
-	authListener, usersListener, paymentsListener := listen(t), listen(t), listen(t)
-	w.auth = kittest.Start(t, w.sessions.register, options("auth", authListener))
+	w.listeners = map[string]*counted{"auth": {Listener: listen(t)}, "users": {Listener: listen(t)}, "payments": {Listener: listen(t)}}
+	w.auth = kittest.Start(t, w.sessions.register, options("auth", w.listeners["auth"]))
 	w.sessions.harness = w.auth
-	w.users = kittest.Start(t, func(r grpc.ServiceRegistrar) { usersv1.RegisterUserServiceServer(r, w.profiles) }, options("users", usersListener))
-	w.payments = kittest.Start(t, func(r grpc.ServiceRegistrar) { paymentsv1.RegisterPaymentServiceServer(r, w.money) }, options("payments", paymentsListener))
+	w.users = kittest.Start(t, func(r grpc.ServiceRegistrar) { usersv1.RegisterUserServiceServer(r, w.profiles) }, options("users", w.listeners["users"]))
+	w.payments = kittest.Start(t, func(r grpc.ServiceRegistrar) { paymentsv1.RegisterPaymentServiceServer(r, w.money) }, options("payments", w.listeners["payments"]))
 
 	cfg := Config{
 		Settings: Settings{
 			HTTPListener: listen(t), GRPCListener: listen(t), MaxBody: 4 << 20,
-			Auth: authListener.Addr().String(), Users: usersListener.Addr().String(), Payments: paymentsListener.Addr().String(),
+			Auth: w.target("auth"), Users: w.target("users"), Payments: w.target("payments"),
 		},
 		Common: kit.Common{
 			PKI: dir, TrustDomain: "concordat", Issuer: "http://localhost:8080", Audience: kittest.Audience, DrainTimeout: 5 * time.Second,
@@ -106,6 +107,9 @@ func start(t *testing.T, change ...func(*Config)) *world {
 	})
 	return w
 }
+
+// target is where a service is.
+func (w *world) target(service string) string { return w.listeners[service].Addr().String() }
 
 // ready waits until the gateway has found all services.
 func (w *world) ready() *world {

@@ -23,8 +23,8 @@ import (
 // heard is an auth that is listened to: it says where its events stand, and nothing happens.
 type heard struct {
 	*auth
-	asked   atomic.Int64 // for customers
-	watched atomic.Int64 // by whom the events are listened to
+	asked   atomic.Int64  // for customers
+	watched chan struct{} // one when somebody begins to listen to the events, and nobody has been told of another
 }
 
 func (h *heard) GetUser(ctx context.Context, req *authv1.GetUserRequest) (*authv1.GetUserResponse, error) {
@@ -36,7 +36,10 @@ func (h *heard) WatchUserEvents(_ *authv1.WatchUserEventsRequest, s grpc.ServerS
 	if err := s.Send(&authv1.WatchUserEventsResponse{ResumeToken: "begin"}); err != nil {
 		return err
 	}
-	h.watched.Add(1)
+	select {
+	case h.watched <- struct{}{}:
+	default:
+	}
 	select {
 	case <-server.Draining(s.Context()):
 		return server.ErrDraining
@@ -48,7 +51,7 @@ func (h *heard) WatchUserEvents(_ *authv1.WatchUserEventsRequest, s grpc.ServerS
 // startHeard serves auth on a listener.
 func startHeard(t *testing.T, dir string, l net.Listener) *heard {
 	t.Helper()
-	h := &heard{auth: &auth{active: map[string]bool{ann: true, bob: true}}}
+	h := &heard{auth: &auth{active: map[string]bool{ann: true, bob: true}}, watched: make(chan struct{}, 1)}
 	h.Harness = kittest.Start(t, func(r grpc.ServiceRegistrar) {
 		authv1.RegisterAuthServiceServer(r, h)
 		authv1.RegisterKeyServiceServer(r, h)
@@ -87,10 +90,10 @@ func TestAuthIsAskedForEverythingOverOneConnection(t *testing.T) {
 		})
 	}
 	charges.Wait()
-	for end := time.Now().Add(time.Minute); h.watched.Load() == 0; {
-		if time.Now().After(end) {
-			t.Fatal("nobody listens to the events")
-		}
+	select {
+	case <-h.watched:
+	case <-time.After(time.Minute):
+		t.Fatal("nobody listens to the events")
 	}
 	if n := l.made.Load(); n != 1 || h.asked.Load() == 0 {
 		t.Errorf("%d connections were made, and %d customers asked for", n, h.asked.Load())

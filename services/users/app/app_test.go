@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -274,6 +276,72 @@ func TestTokensAreVerifiedWithTheKeysOfAuthWhichMayStartLater(t *testing.T) {
 	}
 	_, err = gateway.ListUsers(within(t), &usersv1.ListUsersRequest{})
 	kittest.WantFault(t, err, codes.Unauthenticated, "CREDENTIALS_MISSING")
+}
+
+// counted counts the connections that are made to it.
+type counted struct {
+	net.Listener
+	made atomic.Int64
+}
+
+func (c *counted) Accept() (net.Conn, error) {
+	conn, err := c.Listener.Accept()
+	if err == nil {
+		c.made.Add(1)
+	}
+	return conn, err
+}
+
+// feed is auth's events, of which there are none.
+type feed struct {
+	authv1.UnimplementedAuthServiceServer
+	watched chan struct{} // closed when somebody does
+	once    sync.Once
+}
+
+func (f *feed) WatchUserEvents(_ *authv1.WatchUserEventsRequest, stream grpc.ServerStreamingServer[authv1.WatchUserEventsResponse]) error {
+	f.once.Do(func() { close(f.watched) })
+	<-stream.Context().Done()
+	return stream.Context().Err()
+}
+
+// The keys of tokens and the sessions that ended are asked for over one connection, however many calls there are.
+func TestAuthIsAskedForEverythingOverOneConnection(t *testing.T) {
+	t.Parallel()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &counted{Listener: listener}
+	cfg := config(t, "--auth=dns:///"+listener.Addr().String())
+	var auth *kittest.Harness
+	var asked atomic.Int64
+	keys := &keyService{keys: func(ctx context.Context) ([]token.Key, error) { asked.Add(1); return auth.Keys(ctx) }}
+	events := &feed{watched: make(chan struct{})}
+	auth = kittest.Start(t, func(r grpc.ServiceRegistrar) {
+		authv1.RegisterKeyServiceServer(r, keys)
+		authv1.RegisterAuthServiceServer(r, events)
+	}, func(o *kittest.Options) { o.Name, o.Dir, o.Listener, o.DrainTimeout = "auth", cfg.PKI, l, time.Second })
+	a, _ := run(t, cfg)
+	gateway := call(t, a, cfg, kit.Edge)
+	ctx := metadata.AppendToOutgoingContext(within(t), "authorization", "Bearer "+auth.Token("0195f000-0000-7000-8000-0000000000ad", "users.admin"))
+	var calls sync.WaitGroup
+	for range 20 {
+		calls.Go(func() {
+			if _, err := gateway.ListUsers(ctx, &usersv1.ListUsersRequest{}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	calls.Wait()
+	select {
+	case <-events.watched:
+	case <-ctx.Done():
+		t.Fatal("nobody listens to the events")
+	}
+	if n := l.made.Load(); n != 1 || asked.Load() == 0 {
+		t.Errorf("%d connections were made, and the keys asked for %d times", n, asked.Load())
+	}
 }
 
 func TestAServiceThatCannotStartSaysWhyInOneLine(t *testing.T) {
