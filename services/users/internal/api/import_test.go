@@ -44,7 +44,7 @@ func send(t *testing.T, stream usersv1.UserService_CreateUsersClient, rows []*us
 // importAll imports rows and returns the answer.
 func importAll(t *testing.T, c usersv1.UserServiceClient, rows []*usersv1.CreateUserRequest) *usersv1.CreateUsersResponse {
 	t.Helper()
-	stream := begin(timeout(t), t, c)
+	stream := begin(patient(t), t, c) // they may be many
 	send(t, stream, rows)
 	resp, err := stream.CloseAndRecv()
 	if err != nil {
