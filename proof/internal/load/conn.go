@@ -133,8 +133,13 @@ func (c *Conn) Close() error { return c.raw.Close() }
 
 // frame begins a frame; its payload follows. The caller holds mu.
 func (c *Conn) frame(length int, kind, flags byte, stream uint32) {
-	c.out = append(c.out, byte(length>>16), byte(length>>8), byte(length), kind, flags)
-	c.out = binary.BigEndian.AppendUint32(c.out, stream)
+	c.out = appendHead(c.out, length, kind, flags, stream)
+}
+
+// appendHead appends what a frame begins with.
+func appendHead(out []byte, length int, kind, flags byte, stream uint32) []byte {
+	out = append(out, byte(length>>16), byte(length>>8), byte(length), kind, flags)
+	return binary.BigEndian.AppendUint32(out, stream)
 }
 
 func (c *Conn) openWindow(stream uint32, by uint32) {

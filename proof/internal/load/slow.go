@@ -166,8 +166,7 @@ func slowManners(r *Request) []manner {
 
 // wireFrame returns a frame.
 func wireFrame(kind, flags byte, stream uint32, payload []byte) []byte {
-	frame := []byte{byte(len(payload) >> 16), byte(len(payload) >> 8), byte(len(payload)), kind, flags}
-	return append(binary.BigEndian.AppendUint32(frame, stream), payload...)
+	return append(appendHead(nil, len(payload), kind, flags, stream), payload...)
 }
 
 // block returns an encoded header block that may come more than once, and anywhere.

@@ -2,10 +2,8 @@ package app
 
 import (
 	"context"
-	"net"
 	"runtime"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -17,20 +15,6 @@ import (
 	"github.com/concordat-dev/concordat/kit"
 	"github.com/concordat-dev/concordat/kit/clock/clocktest"
 )
-
-// counted counts the connections that are made to it.
-type counted struct {
-	net.Listener
-	made atomic.Int64
-}
-
-func (c *counted) Accept() (net.Conn, error) {
-	conn, err := c.Listener.Accept()
-	if err == nil {
-		c.made.Add(1)
-	}
-	return conn, err
-}
 
 // The calls of all callers, in every protocol, the health of a service and the keys of tokens go over one connection to it.
 func TestTheEdgeHasOneConnectionToEachService(t *testing.T) {
@@ -61,7 +45,7 @@ func TestTheEdgeHasOneConnectionToEachService(t *testing.T) {
 	}
 	calls.Wait()
 	for name, l := range w.listeners {
-		if n := l.made.Load(); n != 1 {
+		if n := l.Accepted(); n != 1 {
 			t.Errorf("%d connections to %s, want one", n, name)
 		}
 	}

@@ -33,7 +33,7 @@ type world struct {
 	auth      *kittest.Harness
 	users     *kittest.Harness
 	payments  *kittest.Harness
-	listeners map[string]*counted // of the services
+	listeners map[string]*kittest.Counted // of the services
 	sessions  *sessions
 	profiles  *profiles
 	money     *money
@@ -66,7 +66,7 @@ func start(t *testing.T, change ...func(*Config)) *world {
 			}
 		}
 	}
-	w.listeners = map[string]*counted{"auth": {Listener: listen(t)}, "users": {Listener: listen(t)}, "payments": {Listener: listen(t)}}
+	w.listeners = map[string]*kittest.Counted{"auth": {Listener: listen(t)}, "users": {Listener: listen(t)}, "payments": {Listener: listen(t)}}
 	w.auth = kittest.Start(t, w.sessions.register, options("auth", w.listeners["auth"]))
 	w.sessions.harness = w.auth
 	w.users = kittest.Start(t, func(r grpc.ServiceRegistrar) { usersv1.RegisterUserServiceServer(r, w.profiles) }, options("users", w.listeners["users"]))

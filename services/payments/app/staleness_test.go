@@ -59,25 +59,11 @@ func startHeard(t *testing.T, dir string, l net.Listener) *heard {
 	return h
 }
 
-// counted counts the connections that are made to it.
-type counted struct {
-	net.Listener
-	made atomic.Int64
-}
-
-func (c *counted) Accept() (net.Conn, error) {
-	conn, err := c.Listener.Accept()
-	if err == nil {
-		c.made.Add(1)
-	}
-	return conn, err
-}
-
 // Customers, the keys of tokens and the events are asked for over one connection, however many charges there are.
 func TestAuthIsAskedForEverythingOverOneConnection(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	l := &counted{Listener: listen(t, "127.0.0.1:0")}
+	l := &kittest.Counted{Listener: listen(t, "127.0.0.1:0")}
 	h := startHeard(t, dir, l)
 	a := run(t, config(dir, "passthrough:///"+l.Addr().String()))
 	user := dial(t, a, "gateway", h.Token(ann, "payments.write"))
@@ -95,7 +81,7 @@ func TestAuthIsAskedForEverythingOverOneConnection(t *testing.T) {
 	case <-time.After(time.Minute):
 		t.Fatal("nobody listens to the events")
 	}
-	if n := l.made.Load(); n != 1 || h.asked.Load() == 0 {
+	if n := l.Accepted(); n != 1 || h.asked.Load() == 0 {
 		t.Errorf("%d connections were made, and %d customers asked for", n, h.asked.Load())
 	}
 	a.verify(t)

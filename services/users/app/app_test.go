@@ -278,20 +278,6 @@ func TestTokensAreVerifiedWithTheKeysOfAuthWhichMayStartLater(t *testing.T) {
 	kittest.WantFault(t, err, codes.Unauthenticated, "CREDENTIALS_MISSING")
 }
 
-// counted counts the connections that are made to it.
-type counted struct {
-	net.Listener
-	made atomic.Int64
-}
-
-func (c *counted) Accept() (net.Conn, error) {
-	conn, err := c.Listener.Accept()
-	if err == nil {
-		c.made.Add(1)
-	}
-	return conn, err
-}
-
 // feed is auth's events, of which there are none.
 type feed struct {
 	authv1.UnimplementedAuthServiceServer
@@ -312,7 +298,7 @@ func TestAuthIsAskedForEverythingOverOneConnection(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := &counted{Listener: listener}
+	l := &kittest.Counted{Listener: listener}
 	cfg := config(t, "--auth=dns:///"+listener.Addr().String())
 	var auth *kittest.Harness
 	var asked atomic.Int64
@@ -339,7 +325,7 @@ func TestAuthIsAskedForEverythingOverOneConnection(t *testing.T) {
 	case <-ctx.Done():
 		t.Fatal("nobody listens to the events")
 	}
-	if n := l.made.Load(); n != 1 || asked.Load() == 0 {
+	if n := l.Accepted(); n != 1 || asked.Load() == 0 {
 		t.Errorf("%d connections were made, and the keys asked for %d times", n, asked.Load())
 	}
 }
