@@ -14,6 +14,7 @@ import (
 	"github.com/concordat-dev/concordat/kit"
 	"github.com/concordat-dev/concordat/kit/clock"
 	"github.com/concordat-dev/concordat/kit/pki"
+	"github.com/concordat-dev/concordat/kit/server"
 	"github.com/concordat-dev/concordat/kit/settings"
 	"github.com/concordat-dev/concordat/kit/token"
 )
@@ -67,7 +68,7 @@ func servePath(ctx context.Context, cfg pathConfig, deps kit.Deps) error {
 			return err
 		}
 		keys := func(context.Context) ([]token.Key, error) { return []token.Key{key}, nil }
-		return h.Serves(h.Verifier(keys), nil, func(r grpc.ServiceRegistrar) { register(r, feed) })
+		return h.Serves(h.Verifier(keys), nil, func(r grpc.ServiceRegistrar) { register(r, feed, server.Tell[*event]) })
 	})
 	if err != nil {
 		return err
@@ -119,7 +120,7 @@ func serveOther(variant string, args []string, in io.Reader, out io.Writer) erro
 	}
 	s := grpc.NewServer(options...)
 	feed := newFeed()
-	register(s, feed)
+	register(s, feed, tellPrepared)
 	failed := make(chan error, 1)
 	go func() { failed <- s.Serve(listener) }()
 	err = controls(listener.Addr().String(), feed, in, out)

@@ -8,10 +8,12 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	authv1 "github.com/concordat-dev/concordat/gen/go/auth/v1"
 	usersv1 "github.com/concordat-dev/concordat/gen/go/users/v1"
+	"github.com/concordat-dev/concordat/kit/fanout"
 	"github.com/concordat-dev/concordat/kit/server"
 )
 
@@ -38,17 +40,34 @@ type (
 	users struct {
 		usersv1.UnimplementedUserServiceServer
 		work []byte
+		tell tell
 	}
 	auth struct {
 		authv1.UnimplementedAuthServiceServer
 		feed *feed
+		tell tell
 	}
 )
 
+// tell sends the message of the event that the subscription has returned last, made and encoded once for all who get it.
+type tell func(stream grpc.ServerStream, sub server.Subscription[*event], token string, message func() proto.Message) error
+
+// tellPrepared tells as stock grpc-go has it; our services use server.Tell.
+func tellPrepared(stream grpc.ServerStream, sub server.Subscription[*event], token string, message func() proto.Message) error {
+	m, err := fanout.Get(sub.(*subscription).Memo(), token, func() (*grpc.PreparedMsg, error) {
+		m := &grpc.PreparedMsg{}
+		return m, m.Encode(stream, message())
+	})
+	if err != nil {
+		return fmt.Errorf("encode: %w", err)
+	}
+	return stream.SendMsg(m)
+}
+
 // register adds both services; what feed publishes goes to the watchers.
-func register(r grpc.ServiceRegistrar, feed *feed) {
-	usersv1.RegisterUserServiceServer(r, users{work: make([]byte, work)})
-	authv1.RegisterAuthServiceServer(r, auth{feed: feed})
+func register(r grpc.ServiceRegistrar, feed *feed, tell tell) {
+	usersv1.RegisterUserServiceServer(r, users{work: make([]byte, work), tell: tell})
+	authv1.RegisterAuthServiceServer(r, auth{feed: feed, tell: tell})
 }
 
 // GetUser answers at once.
@@ -65,13 +84,10 @@ func (u users) ListUsers(context.Context, *usersv1.ListUsersRequest) (*usersv1.L
 }
 
 // StreamUsers sends one message of 100 bytes, encoded once, until the caller leaves.
-func (users) StreamUsers(_ *usersv1.StreamUsersRequest, stream grpc.ServerStreamingServer[usersv1.StreamUsersResponse]) error {
-	m := &grpc.PreparedMsg{}
-	if err := m.Encode(stream, hundredBytes()); err != nil {
-		return fmt.Errorf("encode: %w", err)
-	}
+func (u users) StreamUsers(_ *usersv1.StreamUsersRequest, stream grpc.ServerStreamingServer[usersv1.StreamUsersResponse]) error {
+	same := &subscription{last: &event{}}
 	for {
-		if err := stream.SendMsg(m); err != nil {
+		if err := u.tell(stream, same, "", func() proto.Message { return hundredBytes() }); err != nil {
 			return err
 		}
 	}
@@ -86,15 +102,12 @@ func hundredBytes() *usersv1.StreamUsersResponse {
 
 // WatchUserEvents sends what the feed publishes, each message encoded once for all who watch.
 func (a auth) WatchUserEvents(_ *authv1.WatchUserEventsRequest, stream grpc.ServerStreamingServer[authv1.WatchUserEventsResponse]) error {
-	return server.Follow(stream.Context(), &subscription{at: a.feed.now()}, func(e **event, token string) error {
+	sub := &subscription{at: a.feed.now()}
+	return server.Follow(stream.Context(), sub, func(e **event, token string) error {
 		if e == nil {
 			return stream.Send(&authv1.WatchUserEventsResponse{ResumeToken: token})
 		}
-		m, err := (*e).encode(stream)
-		if err != nil {
-			return err
-		}
-		return stream.SendMsg(m)
+		return a.tell(stream, sub, token, func() proto.Message { return (*e).message })
 	})
 }
 
@@ -113,10 +126,7 @@ type event struct {
 	published chan struct{} // closed once the fields below are set
 	message   *authv1.WatchUserEventsResponse
 	next      *event
-
-	once    sync.Once
-	encoded grpc.PreparedMsg
-	failed  error
+	memo      fanout.Memo
 }
 
 func newFeed() *feed { return &feed{next: &event{published: make(chan struct{})}} }
@@ -145,14 +155,11 @@ func (f *feed) publish() time.Time {
 	return at
 }
 
-// encode returns the event's message, encoded by whoever comes first.
-func (e *event) encode(stream grpc.ServerStream) (*grpc.PreparedMsg, error) {
-	e.once.Do(func() { e.failed = e.encoded.Encode(stream, e.message) })
-	return &e.encoded, e.failed
-}
-
 // subscription is a place in a feed.
-type subscription struct{ at *event }
+type subscription struct {
+	at   *event // that comes next
+	last *event
+}
 
 var _ server.Subscription[*event] = (*subscription)(nil)
 
@@ -163,10 +170,12 @@ func (s *subscription) Next(ctx context.Context) (*event, string, error) {
 	case <-ctx.Done():
 		return nil, "", ctx.Err()
 	}
-	e := s.at
-	s.at = e.next
-	return e, resumeToken, nil
+	s.last, s.at = s.at, s.at.next
+	return s.last, resumeToken, nil
 }
+
+// Memo is that of the event which Next returned last, for server.Tell.
+func (s *subscription) Memo() *fanout.Memo { return &s.last.memo }
 
 // Position implements server.Subscription.
 func (s *subscription) Position() string { return resumeToken }
