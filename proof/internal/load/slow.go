@@ -25,11 +25,14 @@ const (
 )
 
 // Slow are clients that keep a server waiting for as long as it lets them, in the manner of Slowloris: each holds a connection, says
-// one byte at a time of what it owes, and connects anew when it is cut. Of five, one owes the rest of its ClientHello, one that of
-// HTTP/2's greeting, one that of a call's headers, one that of a call's message, and one takes its answers byte by byte.
+// a byte at a time of what it owes, in a frame of its own where there are frames, and connects anew when it is cut. Of five, one owes
+// the rest of its ClientHello, one that of HTTP/2's greeting, one that of a call's headers, one that of a call's message, and one takes
+// its answers byte by byte; the last two begin another call after slowCall bytes.
 type Slow struct {
-	// Held is how many connections are open, Opened how many ever were, and Said how many bytes were said, each in a write of its own.
+	// Held is how many connections are open, Opened how many ever were, and Said how many times one of them said something.
 	Held, Opened, Said atomic.Int64
+	// Again is closed when the first of them has connected anew.
+	Again <-chan struct{}
 
 	stop  context.CancelFunc
 	ended sync.WaitGroup
@@ -39,7 +42,9 @@ type Slow struct {
 // each says one byte in every interval. Their calls are r. Without config they speak no TLS.
 func Dribble(ctx context.Context, address string, config *tls.Config, r *Request, count int, interval time.Duration) (*Slow, error) {
 	ctx, stop := context.WithCancel(ctx)
-	s := &Slow{stop: stop}
+	again := make(chan struct{})
+	s := &Slow{stop: stop, Again: again}
+	told := sync.OnceFunc(func() { close(again) })
 	manners := slowManners(r)
 	for i := range count {
 		m := manners[i%len(manners)]
@@ -57,7 +62,9 @@ func Dribble(ctx context.Context, address string, config *tls.Config, r *Request
 				} else {
 					<-tick.C // it has too many connections, or the server went away: it tries again
 				}
-				conn, err = m.connect(ctx, address, config)
+				if conn, err = m.connect(ctx, address, config); err == nil {
+					told()
+				}
 			}
 			if err == nil {
 				_ = conn.Close()

@@ -34,7 +34,7 @@ func TestSlowClientsKeepAServerWaitingAndComeAgain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	await := func(what string, c chan struct{}, n int) {
+	await := func(what string, c <-chan struct{}, n int) {
 		t.Helper()
 		for i := range n {
 			select {
@@ -46,6 +46,7 @@ func TestSlowClientsKeepAServerWaitingAndComeAgain(t *testing.T) {
 	}
 	await("calls whose message is whole", answered, 6*each) // each client has a call after the other
 	await("calls begun, by those who say a message and those who take one", begun, 12*each)
+	await("clients that come again", slow.Again, 1)
 	if held := slow.Held.Load(); held < 4*each {
 		t.Errorf("%d connections are held, want the %d of which the server may expect more", held, 4*each)
 	}
@@ -57,7 +58,7 @@ func TestSlowClientsKeepAServerWaitingAndComeAgain(t *testing.T) {
 		t.Errorf("%d connections were opened, want those that were cut to come again", opened)
 	}
 	if said := slow.Said.Load(); said < 100 {
-		t.Errorf("%d bytes were said", said)
+		t.Errorf("%d times something was said", said)
 	}
 }
 

@@ -6,9 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"google.golang.org/protobuf/proto"
-
-	usersv1 "github.com/concordat-dev/concordat/gen/go/users/v1"
 	"github.com/concordat-dev/concordat/proof/internal/figure"
 	"github.com/concordat-dev/concordat/proof/internal/load"
 )
@@ -24,22 +21,16 @@ type turn struct {
 }
 
 // slowClients measures how long calls take while clients hold connections on which they say a byte at a time, against how
-// long they take on the same server without those, turn by turn.
-func (r *run) slowClients(ctx context.Context) (figures []figure.Figure, err error) {
-	message, err := proto.Marshal(&usersv1.GetUserRequest{UserId: theUser})
+// long they take without those, turn by turn.
+func (r *run) slowClients(ctx context.Context) ([]figure.Figure, error) {
+	request, err := r.getUser()
 	if err != nil {
 		return nil, err
 	}
-	request := &load.Request{Method: getUser, Message: message, Token: r.token, Timeout: unaryTimeout}
-	p, err := r.lab.start(ctx, path, r.tracing...)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, p.stop()) }()
 	var alone, beside []turn
 	for round := range r.rounds {
 		for _, crowded := range []bool{round%2 == 0, round%2 != 0} { // now the one first, now the other
-			t, err := r.turn(ctx, p, request, crowded)
+			t, err := r.beside(ctx, request, crowded)
 			if err != nil {
 				return nil, fmt.Errorf("calls with slow clients beside them (%v): %w", crowded, err)
 			}
@@ -52,14 +43,14 @@ func (r *run) slowClients(ctx context.Context) (figures []figure.Figure, err err
 	}
 	one := func(t turn) float64 { return milliseconds(t.one) }
 	some := func(t turn) float64 { return milliseconds(t.some) }
-	busy := func(t turn) float64 { return 100 * t.busy }
+	percent := func(t turn) float64 { return 100 * t.busy }
 	row := func(label string, turns []turn) []string {
 		return []string{
-			label, fmt.Sprintf("%.2f", median(turns, one)), fmt.Sprintf("%.2f", median(turns, some)), fmt.Sprintf("%.0f %%", median(turns, busy)),
+			label, fmt.Sprintf("%.2f", median(turns, one)), fmt.Sprintf("%.2f", median(turns, some)), fmt.Sprintf("%.0f %%", median(turns, percent)),
 		}
 	}
 	r.out.Table(
-		fmt.Sprintf("calls beside %d slow clients, of whom each says a byte in %s; in the last round %s", r.slow, dribble, beside[len(beside)-1].crowd),
+		fmt.Sprintf("calls beside %d slow clients, each of whom says a byte in %s; in the last round %s", r.slow, dribble, beside[len(beside)-1].crowd),
 		[][]string{{"", "p99 ms at 1", fmt.Sprintf("p99 ms at %d", someCallers), "busy"}, row("without them", alone), row("beside them", beside)},
 	)
 	worse := figure.Median("rpc.p99_beside_slow", ratios(beside, alone, one))
@@ -69,10 +60,16 @@ func (r *run) slowClients(ctx context.Context) (figures []figure.Figure, err err
 	return []figure.Figure{worse}, nil
 }
 
-// turn measures calls with one caller and with some, beside slow clients or without.
-func (r *run) turn(ctx context.Context, p *process, request *load.Request, crowded bool) (t turn, err error) {
+// beside measures calls of one caller and of some to a new server, beside slow clients or without. When it begins to, the first
+// of these have been cut and have come again, so that what that costs is in it.
+func (r *run) beside(ctx context.Context, request *load.Request, crowded bool) (t turn, err error) {
 	ctx, cancel := context.WithTimeout(ctx, r.warm+2*r.during+time.Minute)
 	defer cancel()
+	p, err := r.lab.start(ctx, path, r.tracing...)
+	if err != nil {
+		return t, err
+	}
+	defer func() { err = errors.Join(err, p.stop()) }()
 	conns, closeAll, err := p.dial(ctx, r.asEdge, connections)
 	if err != nil {
 		return t, err
@@ -84,6 +81,13 @@ func (r *run) turn(ctx context.Context, p *process, request *load.Request, crowd
 			return t, err
 		}
 		defer slow.Close()
+		if !r.opts.Quick {
+			select {
+			case <-slow.Again:
+			case <-ctx.Done():
+				return t, fmt.Errorf("no slow client was cut: %w", context.Cause(ctx))
+			}
+		}
 	}
 	if _, err := load.Closed(conns, request, someCallers, r.warm); err != nil {
 		return t, err
@@ -107,13 +111,13 @@ func (r *run) turn(ctx context.Context, p *process, request *load.Request, crowd
 	if err != nil {
 		return t, err
 	}
-	t.busy = (after.CPU - before.CPU).Seconds() / (float64(after.At-before.At) / 1e9)
+	t.busy = busy(before, after)
 	if crowded {
 		held := slow.Held.Load()
 		if held < int64(r.slow)*9/10 {
 			return t, fmt.Errorf("of %d slow clients %d hold a connection", r.slow, held)
 		}
-		t.crowd = fmt.Sprintf("%d held a connection in the end, %d had been opened, %d bytes were said", held, slow.Opened.Load(), slow.Said.Load())
+		t.crowd = fmt.Sprintf("%d held a connection in the end, %d had been opened, and %d times somebody said something", held, slow.Opened.Load(), slow.Said.Load())
 	}
 	return t, nil
 }

@@ -50,11 +50,10 @@ type contestant struct {
 // unary compares the path with bare grpc-go, with bare grpc-go under the path's own settings of the garbage collector, and
 // with the stock chain.
 func (r *run) unary(ctx context.Context) (figures []figure.Figure, err error) {
-	message, err := proto.Marshal(&usersv1.GetUserRequest{UserId: theUser})
+	request, err := r.getUser()
 	if err != nil {
 		return nil, err
 	}
-	request := &load.Request{Method: getUser, Message: message, Token: r.token, Timeout: unaryTimeout}
 	all := []*contestant{
 		{label: "path", variant: path, env: r.tracing},
 		{label: "bare", variant: bare},
@@ -96,6 +95,17 @@ func (r *run) unary(ctx context.Context) (figures []figure.Figure, err error) {
 		figure.Median("rpc.p99_vs_bare_16", ratios(path, bare, func(s sample) float64 { return milliseconds(s.some) })),
 		figure.Median("rpc.allocs_over_bare", differences(path, bare, func(s sample) float64 { return s.allocs })),
 	}, nil
+}
+
+// getUser is the call of the unary figures.
+func (r *run) getUser() (*load.Request, error) {
+	message, err := proto.Marshal(&usersv1.GetUserRequest{UserId: theUser})
+	return &load.Request{Method: getUser, Message: message, Token: r.token, Timeout: unaryTimeout}, err
+}
+
+// busy returns the share of the time between two reports in which the server had its processor.
+func busy(before, after report) float64 {
+	return (after.CPU - before.CPU).Seconds() / (float64(after.At-before.At) / 1e9)
 }
 
 // collectorOf returns the environment that gives a server the settings of the garbage collector that another one has.
@@ -158,7 +168,7 @@ func (r *run) round(ctx context.Context, c *contestant, request *load.Request, l
 	}
 	calls, cpu := float64(many.OK), (after.CPU - before.CPU).Seconds()
 	return sample{
-		rate: calls / cpu, rateSeen: many.Rate(), busy: cpu / (float64(after.At-before.At) / 1e9),
+		rate: calls / cpu, rateSeen: many.Rate(), busy: busy(before, after),
 		allocs: float64(after.Mallocs-before.Mallocs) / calls, logged: float64(written.Size()) / calls,
 		refused: float64(many.Refused.Count()) / calls, many: many.Latency.Quantile(0.99), some: some.Latency.Quantile(0.99),
 	}, nil
