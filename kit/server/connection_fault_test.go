@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -21,6 +22,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
@@ -323,6 +326,66 @@ func TestThoseWhoSayNothingAfterTheirHandshakeHoldUpNobodyAndAreClosed(t *testin
 		case <-patience:
 			t.Fatalf("%d of %d connections were closed", n, many)
 		}
+	}
+}
+
+// Half of them owe the rest of the headers of a call, half that of its message, and every 100 ms each says one byte of it.
+func TestThoseWhoSayAByteAtATimeHoldUpNobody(t *testing.T) {
+	h, address := onPort(t, echo.Handlers{})
+	const many = 500
+	var rest bytes.Buffer // of a block of headers, with more in it than comes to be said
+	if err := hpack.NewEncoder(&rest).WriteField(hpack.HeaderField{Name: "x-rest", Value: strings.Repeat("x", 8000)}); err != nil {
+		t.Fatal(err)
+	}
+	var slow []*wire
+	for i := range many {
+		w := dialWire(t, h, address)
+		if err := w.conn.SetDeadline(time.Time{}); err != nil {
+			t.Fatal(err)
+		}
+		err := w.open(1, echo.Public)
+		if i%2 == 0 {
+			err = errors.Join(err, w.framer.WriteHeaders(http2.HeadersFrameParam{StreamID: 3, BlockFragment: w.block.Bytes()}))
+		} else {
+			err = errors.Join(err, w.framer.WriteData(1, false, []byte{0, 0, 0, 0x20, 0})) // of 8 KiB
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		slow = append(slow, w)
+	}
+	said := 0 // by each
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for tick := time.Tick(100 * time.Millisecond); ; said++ {
+			select {
+			case <-tick:
+			case <-stop:
+				return
+			}
+			for i, w := range slow {
+				var err error
+				if i%2 == 0 {
+					err = w.framer.WriteContinuation(3, false, rest.Bytes()[said:][:1])
+				} else {
+					err = w.framer.WriteData(1, false, []byte{0})
+				}
+				if err != nil {
+					t.Errorf("one of them is cut: %v", err)
+					return
+				}
+			}
+		}
+	}()
+	held, alone := beside(t, h)
+	close(stop)
+	<-stopped
+	if held > max(3*alone, noise) {
+		t.Errorf("p99 %s beside %d connections that say a byte at a time, %s without", held, many, alone)
+	}
+	if said < 2 {
+		t.Errorf("each said %d bytes meanwhile", said)
 	}
 }
 
