@@ -384,7 +384,6 @@ type cell struct {
 	fill   filler
 }
 
-// check makes the call and returns the verdict.
 // check calls, and compares. Where the account is gone its tokens are revoked, as soon as auth has heard of it; that
 // says the same of the policy as being admitted does.
 func (c cell) check(t *testing.T, gone bool) verdict {

@@ -1,6 +1,7 @@
 package app_test
 
 import (
+	"net"
 	"strings"
 	"testing"
 	"time"
@@ -32,7 +33,12 @@ func next(t *testing.T, stream authv1.AuthService_WatchUserEventsClient, kind au
 func TestASignInFollowsTheProfileAlsoOverARestartAndALostHistory(t *testing.T) {
 	t.Parallel()
 	cfg := config(t)
-	users := userstest.Start(t, cfg.PKI)
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	counted := &kittest.Counted{Listener: listener}
+	users := userstest.StartOn(t, cfg.PKI, counted)
 	cfg.Users = users.Target()
 	d, log := deps()
 	a, stop := run(t, cfg, d)
@@ -63,6 +69,10 @@ func TestASignInFollowsTheProfileAlsoOverARestartAndALostHistory(t *testing.T) {
 	kittest.WantFault(t, err, codes.PermissionDenied, "ACCOUNT_DEACTIVATED")
 	if got, err := asService.GetUser(within(t), &authv1.GetUserRequest{UserId: id}); err != nil || got.GetActive() {
 		t.Errorf("got %v, %v", got, err)
+	}
+
+	if n := counted.Accepted(); n != 1 {
+		t.Errorf("%d connections to users, want one for calls and events", n)
 	}
 
 	// What happens while auth is away is heard of afterwards.

@@ -16,7 +16,7 @@ import (
 	"github.com/concordat-dev/concordat/kit/clock/clocktest"
 )
 
-// The calls of all callers, in every protocol, the health of a service and the keys of tokens go over one connection to it.
+// All calls, over gRPC, REST and Connect, the health of a service and the keys of tokens go over one connection to it.
 func TestTheEdgeHasOneConnectionToEachService(t *testing.T) {
 	w := start(t).ready()
 	conn := w.conn()

@@ -85,7 +85,7 @@ func TestErasuresThatWereMissedAreMadeUpFor(t *testing.T) {
 	t.Parallel()
 	const carol = "0197a000-0000-7000-8000-00000000000c"
 	dir := t.TempDir()
-	auths, known := listen(t, "127.0.0.1:0"), listen(t, "127.0.0.1:0")
+	auths, known := listen(t, "127.0.0.1:0"), &kittest.Counted{Listener: listen(t, "127.0.0.1:0")}
 	a := startAuth(t, filepath.Join(dir, "pki"), auths)
 	a.mu.Lock()
 	a.active[carol] = true
@@ -149,6 +149,9 @@ func TestErasuresThatWereMissedAreMadeUpFor(t *testing.T) {
 		t.Fatal("nobody watches")
 	}
 	want(carol, bob)
+	if n := known.Accepted(); n != 1 {
+		t.Errorf("%d connections to users, want one for questions and events", n)
+	}
 	// That place is no longer kept when it comes back, nor is the event of bob.
 	r.stop()
 	users.erase(bob)
