@@ -218,7 +218,7 @@ func (r *run) printUnary(all []*contestant) {
 func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
 // ratios returns a over b, round by round: the rounds of one turn met the same machine.
-func ratios[T any](a, b []T, of func(T) float64) []float64 {
+func ratios(a, b []sample, of func(sample) float64) []float64 {
 	var list []float64
 	for i := range a {
 		list = append(list, of(a[i])/of(b[i]))
