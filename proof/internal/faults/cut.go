@@ -86,11 +86,18 @@ func (b *bench) record(ctx context.Context, w Workload, name string) (r *recorde
 	return r, recording, ready, err
 }
 
+// lone is how many writes follow the load of a recording, each after the answer to the one before. Under load callers may wait for more
+// than one sync throughout, and then no acknowledgement stands on one sync alone, as unsynced needs; of the lone ones each does, but for
+// the last and one that meets a checkpoint.
+const lone = 8
+
 // loaded loads a service that is recorded, kills it when it has nothing to do any more, and returns the record.
 func (b *bench) loaded(ctx context.Context, w Workload, r *recorded, p *process) (*powercut.Recording, error) {
 	err := under(ctx, w, p, func(ctx context.Context) error { return sleep(ctx, b.recorded) })
-	// A write takes its turn after what was in flight.
-	if err := errors.Join(err, w.Probe(ctx, p.conn), p.kill()); err != nil {
+	for range lone { // the first takes its turn after what was in flight
+		err = errors.Join(err, w.Probe(ctx, p.conn))
+	}
+	if err := errors.Join(err, p.kill()); err != nil {
 		return nil, err
 	}
 	recording, err := r.read()
@@ -100,33 +107,15 @@ func (b *bench) loaded(ctx context.Context, w Workload, r *recorded, p *process)
 	return recording, b.same(r, recording)
 }
 
-// records is how often the service is recorded at most, until there is a moment for unsynced. On a busy machine callers may wait for more
-// than one sync throughout.
-const records = 3
-
 // powerCuts cuts the power at moments of one recording and looks at what is left.
 func (b *bench) powerCuts(ctx context.Context) (all Audit, note string, err error) {
 	if err := b.canTrace(); err != nil {
 		return all, "", err
 	}
-	var (
-		w         Workload
-		r         *recorded
-		recording *powercut.Recording
-		ready     time.Time
-		windows   [][2]int
-	)
-	for i := 0; i < records && len(windows) == 0; i++ {
-		if r != nil {
-			if err := os.RemoveAll(r.dir); err != nil {
-				return all, "", err
-			}
-		}
-		w = b.book(nil)
-		if r, recording, ready, err = b.record(ctx, w, "cut"); err != nil {
-			return all, "", err
-		}
-		windows = windowsOf(recording, w)
+	w := b.book(nil)
+	r, recording, ready, err := b.record(ctx, w, "cut")
+	if err != nil {
+		return all, "", err
 	}
 	if recording.Syncs() == 0 {
 		return all, "", errors.New("nothing was synced: the record is not of the service's files")
@@ -149,7 +138,7 @@ func (b *bench) powerCuts(ctx context.Context) (all Audit, note string, err erro
 	if err != nil {
 		return all, "", err
 	}
-	seen, err := b.unsynced(ctx, r, recording, windows, w, &all)
+	seen, err := b.unsynced(ctx, r, recording, w, &all)
 	return all, fmt.Sprintf("%d moments, some of them in the first start, each with all unsynced data lost and with some of it, torn; %d syncs, %.0f MB written; without its last sync %d lost", len(moments),
 		recording.Syncs(), float64(recording.Written())/1e6, seen), errors.Join(err, os.RemoveAll(r.dir))
 }
@@ -197,7 +186,8 @@ func windowsOf(recording *powercut.Recording, w Workload) (windows [][2]int) {
 
 // unsynced checks the harness itself: it cuts the power at some of the windows, with the sync before undone. Each time what only that
 // has made durable must be seen as lost. It returns how much was.
-func (b *bench) unsynced(ctx context.Context, r *recorded, recording *powercut.Recording, windows [][2]int, w Workload, all *Audit) (lost int, err error) {
+func (b *bench) unsynced(ctx context.Context, r *recorded, recording *powercut.Recording, w Workload, all *Audit) (lost int, err error) {
+	windows := windowsOf(recording, w)
 	if len(windows) == 0 {
 		all.wrong("nothing was acknowledged between two syncs: what is acknowledged is not what was synced")
 		return 0, nil
