@@ -18,6 +18,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/concordat-dev/concordat/kit/clock"
+	"github.com/concordat-dev/concordat/kit/fanout"
 	"github.com/concordat-dev/concordat/kit/fault"
 	"github.com/concordat-dev/concordat/kit/identity"
 	"github.com/concordat-dev/concordat/kit/kittest"
@@ -63,28 +64,36 @@ func (f *flood) overflow(why error) {
 func TestAStreamAnswersAClientThatCompressesInKind(t *testing.T) {
 	text := strings.Repeat("long ", 1000)
 	m := &inMemory{memory: bufconn.Listen(1 << 20)}
+	shared := &alike{memos: []*fanout.Memo{{}}, at: 1}
 	m.Harness = kittest.Start(t, echo.Handlers{Watch: func(_ proto.Message, s grpc.ServerStream) error {
-		for range 2 {
-			if err := s.SendMsg(echo.Message(text, "")); err != nil {
-				return err
-			}
+		if err := s.SendMsg(echo.Message(text, "")); err != nil {
+			return err
+		}
+		if err := server.Tell(s, shared, "token", func() proto.Message { return echo.Message(text, "") }); err != nil {
+			return err
 		}
 		return s.SendMsg(echo.Message("", ""))
 	}}.Register, func(o *kittest.Options) { o.Listener = m.memory })
-	sizes := &wireSizes{}
-	conn := m.client(t, grpc.WithStatsHandler(sizes), grpc.WithDefaultCallOptions(grpc.UseCompressor(gzip.Name)))
-	s := openStream(t, t.Context(), conn, echo.Watch, echo.Message("", ""))
-	for _, want := range []string{text, text, ""} {
-		got := echo.Message("", "")
-		if err := s.RecvMsg(got); err != nil || echo.TextOf(got) != want {
-			t.Errorf("got %d bytes, %v; want %d", len(echo.TextOf(got)), err, len(want))
+	// The second client gets as it is what was compressed for the first.
+	for _, c := range []struct {
+		options []grpc.CallOption
+		most    int // bytes of a message on the wire
+	}{{[]grpc.CallOption{grpc.UseCompressor(gzip.Name)}, len(text) / 10}, {nil, len(text) + 10}} {
+		sizes := &wireSizes{}
+		conn := m.client(t, grpc.WithStatsHandler(sizes), grpc.WithDefaultCallOptions(c.options...))
+		s := openStream(t, t.Context(), conn, echo.Watch, echo.Message("", ""))
+		for _, want := range []string{text, text, ""} {
+			got := echo.Message("", "")
+			if err := s.RecvMsg(got); err != nil || echo.TextOf(got) != want {
+				t.Errorf("got %d bytes, %v; want %d", len(echo.TextOf(got)), err, len(want))
+			}
 		}
-	}
-	if err := s.RecvMsg(echo.Message("", "")); err != io.EOF {
-		t.Errorf("it ended with %v", err)
-	}
-	if got := sizes.most.Load(); got == 0 || got > int64(len(text)/10) {
-		t.Errorf("a message had up to %d bytes on the wire", got)
+		if err := s.RecvMsg(echo.Message("", "")); err != io.EOF {
+			t.Errorf("it ended with %v", err)
+		}
+		if got := sizes.most.Load(); got == 0 || got > int64(c.most) {
+			t.Errorf("a message had up to %d bytes on the wire, want at most %d", got, c.most)
+		}
 	}
 }
 

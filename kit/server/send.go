@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"reflect"
+	"unsafe"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -12,28 +13,54 @@ import (
 	"google.golang.org/grpc/status"
 )
 
+// headerBytes is how long what stands before each message is: whether it is compressed, and its length (gRPC over HTTP/2,
+// Length-Prefixed-Message).
+const headerBytes = 5
+
 // outgoing is where a server stream writes its messages: to the transport, below grpc-go's own ServerStream. That ends the call
 // by itself, with CANCELLED, when a message that waits for the client is given up, and a call that is cut while its client takes
 // nothing would not say why, nor where to resume.
 type outgoing struct {
-	write  reflect.Value   // the transport's Write; the type of its last parameter has no name outside of grpc-go
-	args   []reflect.Value // its receiver, the two fields that follow, and a nil of that type
-	header []byte
-	data   mem.BufferSlice
+	stream unsafe.Pointer
+	write  transportWrite
 	by     encoding.Compressor
+}
+
+// transportWrite is (*transport.ServerStream).Write. The type of its last parameter, which may be nil, has no name outside of grpc-go;
+// it stands for it as a pointer.
+type transportWrite = func(stream unsafe.Pointer, header []byte, data mem.BufferSlice, options unsafe.Pointer) error
+
+// errTransport: the transport's streams have no such Write any more.
+var errTransport = errors.New("grpc-go's transport has changed: docs/adr/0005")
+
+// writeOf returns the Write of the streams of a type. It looks at each of its parameters and results, because the compiler cannot.
+func writeOf(stream reflect.Type) (transportWrite, error) {
+	write, ok := stream.MethodByName("Write")
+	if !ok || stream.Kind() != reflect.Pointer {
+		return nil, errTransport
+	}
+	has, wants := write.Type, reflect.TypeFor[transportWrite]()
+	if has.NumIn() != wants.NumIn() || has.NumOut() != wants.NumOut() || has.Out(0) != wants.Out(0) ||
+		has.In(1) != wants.In(1) || has.In(2) != wants.In(2) || has.In(3).Kind() != reflect.Pointer {
+		return nil, errTransport
+	}
+	// A function value is a pointer to its code's address, and a function is called in the same way whatever its pointers point to.
+	code := write.Func.UnsafePointer()
+	value := unsafe.Pointer(&code)
+	return *(*transportWrite)(unsafe.Pointer(&value)), nil
 }
 
 // newOutgoing returns where the stream of a call writes.
 func newOutgoing(to grpc.ServerTransportStream) (*outgoing, error) {
 	s, ok := to.(interface{ SendCompress() string })
-	write, has := reflect.TypeOf(to).MethodByName("Write")
-	if !ok || !has || write.Type.NumIn() != 4 || write.Type.NumOut() != 1 {
-		return nil, errors.New("grpc-go's transport has changed: docs/adr/0005")
+	if !ok {
+		return nil, errTransport
 	}
-	o := &outgoing{write: write.Func}
-	o.args = []reflect.Value{
-		reflect.ValueOf(to), reflect.ValueOf(&o.header).Elem(), reflect.ValueOf(&o.data).Elem(), reflect.Zero(write.Type.In(3)),
+	write, err := writeOf(reflect.TypeOf(to))
+	if err != nil {
+		return nil, err
 	}
+	o := &outgoing{stream: reflect.ValueOf(to).UnsafePointer(), write: write}
 	if name := s.SendCompress(); name != "" && name != encoding.Identity {
 		o.by = encoding.GetCompressor(name)
 	}
@@ -43,7 +70,7 @@ func newOutgoing(to grpc.ServerTransportStream) (*outgoing, error) {
 // put writes one message, which is either written as a whole or not at all, and waits until there is room for it or the call
 // ends. It frees data. It is not for concurrent use, as SendMsg is not.
 func (o *outgoing) put(data mem.BufferSlice) error {
-	header := make([]byte, 5) // which the transport keeps
+	header := make([]byte, headerBytes) // which the transport keeps
 	if o.by != nil && data.Len() > 0 {
 		packed, err := deflate(data, o.by)
 		data.Free()
@@ -54,10 +81,19 @@ func (o *outgoing) put(data mem.BufferSlice) error {
 	}
 	defer data.Free()
 	binary.BigEndian.PutUint32(header[1:], uint32(data.Len()))
-	o.header, o.data = header, data
-	out := o.write.Call(o.args)
-	o.header, o.data = nil, nil
-	err, _ := out[0].Interface().(error)
+	return told(o.write(o.stream, header, data, nil))
+}
+
+// share writes a message that goes to others as well, as put does.
+func (o *outgoing) share(m *encoded) error {
+	if o.by != nil {
+		return o.put(m.data())
+	}
+	return told(o.write(o.stream, nil, m.framed, nil))
+}
+
+// told returns what an error of the transport's means.
+func told(err error) error {
 	if _, ok := status.FromError(err); !ok {
 		return status.Error(codes.Unavailable, err.Error()) // the connection is gone
 	}

@@ -176,14 +176,11 @@ func (s *serverStream) RecvMsg(m any) error {
 // up because the call ends, grpc-go answers for us.
 func (s *serverStream) SendMsg(m any) error {
 	message, _ := m.(proto.Message)
-	prepared := false
 	switch known := m.(type) {
 	case *grpc.PreparedMsg:
-		prepared = true
 	case *encoded:
-		s.call.sentBytes.Add(int64(known.data.Len()))
-		message, s.out.data = known.message, known.data
-		m = &s.out
+		s.call.sentBytes.Add(int64(known.size()))
+		message = known.message
 	default:
 		data, err := protoCodec.Marshal(m)
 		if err != nil {
@@ -202,7 +199,7 @@ func (s *serverStream) SendMsg(m any) error {
 		// One frame with all that the handler has set; it fails only where the handler has sent headers.
 		_ = s.SendHeader(metadata.MD{RequestIDHeader: {s.call.RequestID}})
 	}
-	if err := s.pass(m, prepared); err != nil {
+	if err := s.pass(m); err != nil {
 		return s.unsent(err)
 	}
 	s.call.sent.Add(1)
@@ -216,8 +213,8 @@ func (s *serverStream) SendMsg(m any) error {
 }
 
 // pass gives a message to the transport, or to grpc-go where nothing holds up what is sent or what is in it cannot be seen.
-func (s *serverStream) pass(m any, prepared bool) (err error) {
-	if prepared || !s.call.method.ServerStream {
+func (s *serverStream) pass(m any) (err error) {
+	if _, prepared := m.(*grpc.PreparedMsg); prepared || !s.call.method.ServerStream {
 		return s.ServerStream.SendMsg(m)
 	}
 	if s.direct == nil {
@@ -225,6 +222,9 @@ func (s *serverStream) pass(m any, prepared bool) (err error) {
 			s.out.data.Free()
 			return err
 		}
+	}
+	if shared, ok := m.(*encoded); ok {
+		return s.direct.share(shared)
 	}
 	return s.direct.put(s.out.data)
 }

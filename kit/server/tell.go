@@ -1,6 +1,7 @@
 package server
 
 import (
+	"encoding/binary"
 	"fmt"
 
 	"google.golang.org/grpc"
@@ -13,19 +14,29 @@ import (
 // encoded is a message with its encoding, for more than one stream. Neither changes any more.
 type encoded struct {
 	message proto.Message
-	data    mem.BufferSlice // that nobody has to free
+	framed  mem.BufferSlice // the encoding behind its header, in one buffer that nobody has to free
 }
+
+// data returns the encoding alone.
+func (e *encoded) data() mem.BufferSlice {
+	return mem.BufferSlice{mem.SliceBuffer(e.framed[0].ReadOnlyData()[headerBytes:])}
+}
+
+// size returns the length of the encoding alone, in bytes.
+func (e *encoded) size() int { return e.framed.Len() - headerBytes }
 
 // encode encodes a message. It returns errTooLarge for one that is larger than a server sends.
 func encode(m proto.Message) (*encoded, error) {
-	data, err := proto.Marshal(m)
+	framed, err := proto.MarshalOptions{}.MarshalAppend(make([]byte, headerBytes, headerBytes+proto.Size(m)), m)
 	if err != nil {
 		return nil, fmt.Errorf("encode a %T: %w", m, err)
 	}
-	if len(data) > maxMessageBytes {
+	size := len(framed) - headerBytes
+	if size > maxMessageBytes {
 		return nil, errTooLarge
 	}
-	return &encoded{m, mem.BufferSlice{mem.SliceBuffer(data)}}, nil
+	binary.BigEndian.PutUint32(framed[1:], uint32(size))
+	return &encoded{m, mem.BufferSlice{mem.SliceBuffer(framed)}}, nil
 }
 
 // sharer is a subscription whose events come to others too, as those of eventlog do.
