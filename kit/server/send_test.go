@@ -63,7 +63,8 @@ func TestAStreamIsWrittenToOnlyAsItsTransportHasIt(t *testing.T) {
 		t.Errorf("%q and %q were written", to.header, to.data.Materialize())
 	}
 	for _, other := range []any{
-		&noStream{}, byValue{}, &byValue{}, &noOptions{}, &moreOptions{}, &valueOptions{}, &textHeader{}, &oneBuffer{}, &counting{}, &sayingNo{}, &silent{},
+		&noStream{}, byValue{}, &byValue{}, &noOptions{}, &moreOptions{}, &valueOptions{}, &textHeader{}, &oneBuffer{},
+		&counting{}, &sayingNo{}, &silent{},
 	} {
 		_, err := writeOf(reflect.TypeOf(other))
 		if _, ok := other.(*byValue); ok != (err == nil) { // a method of a value is one of its pointer too
