@@ -29,7 +29,7 @@ type lab struct {
 	clock *clocktest.Manual
 }
 
-func newLab(t *testing.T) *lab {
+func newLab(t testing.TB) *lab {
 	t.Helper()
 	l := &lab{dir: filepath.Join(t.TempDir(), "pki"), clock: clocktest.New(start())}
 	l.Development = l.another(t, pki.DefaultTrustDomain)
@@ -37,7 +37,7 @@ func newLab(t *testing.T) *lab {
 }
 
 // another returns one more user of the directory, as another process is.
-func (l *lab) another(t *testing.T, trustDomain string) *pki.Development {
+func (l *lab) another(t testing.TB, trustDomain string) *pki.Development {
 	t.Helper()
 	d, err := pki.NewDevelopment(l.dir, trustDomain, l.clock)
 	if err != nil {
@@ -47,7 +47,7 @@ func (l *lab) another(t *testing.T, trustDomain string) *pki.Development {
 }
 
 // identity returns an identity that must not have anything to report.
-func (l *lab) identity(t *testing.T, name string) *pki.Identity {
+func (l *lab) identity(t testing.TB, name string) *pki.Identity {
 	t.Helper()
 	i, err := l.Identity(t.Context(), name, func(err error) { t.Errorf("%s reports: %v", name, err) })
 	if err != nil {

@@ -1,11 +1,14 @@
 package pki_test
 
 import (
+	"bytes"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"io"
 	"net"
 	"net/url"
+	"strings"
 	"testing"
 	"time"
 
@@ -192,4 +195,48 @@ func TestAPeerThatWasNotVerifiedHasNoName(t *testing.T) {
 			t.Errorf("%s: PeerName = %q, %v", name, got, ok)
 		}
 	}
+}
+
+// recorded is the other end of a handshake that has said what is in said, and will say no more. It keeps what it is told.
+type recorded struct {
+	net.Conn
+	said io.Reader
+	told bytes.Buffer
+}
+
+func (r *recorded) Read(p []byte) (int, error)  { return r.said.Read(p) }
+func (r *recorded) Write(p []byte) (int, error) { return r.told.Write(p) }
+
+// A handshake is many times as long as a call, and whoever shares a processor with it waits.
+func BenchmarkHandshake(b *testing.B) {
+	l := newLab(b)
+	server, client := l.identity(b, "users").ServerTLS(), l.identity(b, "auth").ClientTLS("users")
+	b.Run("answer to a ClientHello", func(b *testing.B) {
+		hello := &recorded{said: strings.NewReader("")}
+		if err := tls.Client(hello, client).Handshake(); !errors.Is(err, io.EOF) {
+			b.Fatal(err)
+		}
+		for b.Loop() {
+			c := &recorded{said: bytes.NewReader(hello.told.Bytes())}
+			if err := tls.Server(c, server).Handshake(); !errors.Is(err, io.EOF) {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("both ends", func(b *testing.B) {
+		for b.Loop() {
+			ours, theirs := net.Pipe()
+			done := make(chan error, 1)
+			go func() {
+				c := tls.Client(theirs, client)
+				_, err := c.Read(make([]byte, 1)) // which takes the tickets
+				done <- err
+			}()
+			if err := tls.Server(ours, server).Handshake(); err != nil {
+				b.Fatal(err)
+			}
+			_ = ours.Close()
+			<-done
+		}
+	})
 }
