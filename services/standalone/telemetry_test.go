@@ -1,11 +1,16 @@
 package main_test
 
 import (
+	"io"
+	"net"
+	"net/http"
+	"os"
 	"regexp"
 	"slices"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc/metadata"
 
@@ -94,6 +99,82 @@ func TestOneProcessTellsOfEachServiceInMetricsAndTraces(t *testing.T) {
 		}
 		parent = spans[i].ID
 	}
+}
+
+// What nobody has refused yet is not among the metrics, so that this has each kind of refusal happen once.
+func TestWhatPanelsAndAlertsAskForIsExported(t *testing.T) {
+	s := run(t, t.TempDir())
+	ctx := within(t)
+	if _, err := at(t, s.grpc).payments.GetPayment(ctx, &paymentsv1.GetPaymentRequest{}); err == nil {
+		t.Error("somebody without a name has read a payment")
+	}
+	http2 := new(http.Protocols)
+	http2.SetUnencryptedHTTP2(true)
+	for _, refused := range []struct {
+		client *http.Client
+		url    string
+		header http.Header
+	}{
+		{http.DefaultClient, "http://" + s.http + "/v1/nothing", nil},
+		{&http.Client{Transport: &http.Transport{Protocols: http2}}, "http://" + s.grpc + "/payments.v1.PaymentService/Charge", http.Header{
+			"Content-Type": {"application/grpc"}, "Te": {"trailers"}, "Ada-Bin": {"*"}, // which is not Base64
+		}},
+	} {
+		req, err := http.NewRequestWithContext(ctx, http.MethodPost, refused.url, http.NoBody)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header = refused.header
+		resp, err := refused.client.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+		refused.client.CloseIdleConnections()
+	}
+	conn, err := net.Dial("tcp", s.users)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := io.WriteString(conn, "GET / HTTP/1.1\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	_, _ = io.Copy(io.Discard, conn) // until it is closed
+
+	lacking := shown(t)
+	for len(lacking) > 0 { // some is counted when its connection is closed
+		metrics := scrape(t, s.find(`^ +admin +(http://\S+)`)[1]+"/metrics")
+		lacking = slices.DeleteFunc(lacking, func(name string) bool {
+			return regexp.MustCompile("(?m)^" + name + "[{ ]").MatchString(metrics)
+		})
+		select {
+		case <-ctx.Done():
+			t.Fatalf("panels or alerts ask for %q, which nothing exports", lacking)
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+// shown returns the names of all metrics of ours, of Go's and of the process that the panels and the alerts ask for.
+func shown(t *testing.T) []string {
+	t.Helper()
+	var names []string
+	for _, file := range []string{"concordat.json", "rules.yaml"} {
+		text, err := os.ReadFile("../../deploy/grafana/" + file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, expr := range regexp.MustCompile(`"?expr"?: .*`).FindAllString(string(text), -1) {
+			names = append(names, regexp.MustCompile(`\b(grpc_(server|client)|concordat|go|process)_\w+`).FindAllString(expr, -1)...)
+		}
+	}
+	slices.Sort(names)
+	names = slices.Compact(names)
+	if len(names) < 20 {
+		t.Fatalf("they ask for no more than %q", names)
+	}
+	return names
 }
 
 // wantLine fails the test unless a line of the metrics is what want says: its name and labels as they are, and a value that

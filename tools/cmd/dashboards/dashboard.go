@@ -225,7 +225,7 @@ func overview(l *layout) []*panel {
 		l.place(stat("p99", "99 of 100 calls that are no streams took less.", "s", from("blue"),
 			query{fmt.Sprintf("histogram_quantile(0.99, sum by (le) (rate(%s[$__rate_interval])))", unary), ""}), statWidth, statHeight),
 		l.place(stat("In flight", "Calls under way, streams included.", "none", from("blue"),
-			query{fmt.Sprintf("sum(%s{%s}) - sum(%s{%s})", startedCalls, chosen, handledCalls, chosen), ""}), statWidth, statHeight),
+			query{fmt.Sprintf("sum(%s{%s})", underWay, chosen), ""}), statWidth, statHeight),
 		l.place(stat("Certificate", "How long the certificate that ends first is still good.", "s", from("red", 900.0, "orange", 3600.0, "green"),
 			query{fmt.Sprintf("min(%s{%s}) - time()", certNotAfter, chosen), ""}), statWidth, statHeight),
 		l.place(graph("Rate", "Calls that ended, by part.", "reqps",
@@ -235,8 +235,8 @@ func overview(l *layout) []*panel {
 		l.place(graph("Duration", "Of calls that are no streams.", "s",
 			query{fmt.Sprintf("histogram_quantile(0.5, sum by (service, le) (rate(%s[$__rate_interval])))", unary), "{{service}} p50"},
 			query{fmt.Sprintf("histogram_quantile(0.99, sum by (service, le) (rate(%s[$__rate_interval])))", unary), "{{service}} p99"}), half, height),
-		l.place(graph("Refusals", "Calls that ended with a code other than OK.", "reqps",
-			query{fmt.Sprintf(`sum by (service, grpc_code) (rate(%s{%s, %s, grpc_code!="OK"}[$__rate_interval]))`, handledCalls, chosen, ours), "{{service}} {{grpc_code}}"}), half, height),
+		l.place(graph("Refusals", "Calls that ended other than with OK, by the reason.", "reqps",
+			query{fmt.Sprintf(`sum by (service, reason) (rate(%s{%s, %s}[$__rate_interval]))`, callFaults, chosen, ours), "{{service}} {{reason}}"}), half, height),
 	}
 }
 
@@ -247,9 +247,9 @@ func saturation(l *layout) []*panel {
 	return []*panel{
 		l.row("Saturation", false),
 		l.place(graph("In flight", "Calls under way, streams included.", "none",
-			query{fmt.Sprintf("sum by (service) (%s{%s}) - sum by (service) (%s{%s})", startedCalls, chosen, handledCalls, chosen), "{{service}}"}), third, height),
+			query{fmt.Sprintf("sum by (service) (%s{%s})", underWay, chosen), "{{service}}"}), third, height),
 		l.place(graph("Turned away", "Calls that were refused because there are too many.", "reqps",
-			query{fmt.Sprintf(`sum by (service) (rate(%s{%s, grpc_code="ResourceExhausted"}[$__rate_interval]))`, handledCalls, chosen), "{{service}}"}), third, height),
+			query{fmt.Sprintf(`sum by (service, reason) (rate(%s{%s, reason=~"%s"}[$__rate_interval]))`, callFaults, chosen, tooMany), "{{service}} {{reason}}"}), third, height),
 		l.place(graph("Processors", "Processors in use.", "none",
 			query{fmt.Sprintf("rate(%s[$__rate_interval])", of(cpuSeconds)), "{{job}} {{instance}}"}), third, height),
 		l.place(graph("Memory", "", "bytes", query{of(memoryBytes), "{{job}} {{instance}}"}), third, height),
@@ -258,8 +258,9 @@ func saturation(l *layout) []*panel {
 			query{fmt.Sprintf("%s / %s", of(openFiles), of(maxFiles)), "{{job}} {{instance}}"}), third, height),
 		l.place(graph("Certificates", "How long they are still good.", "s",
 			query{fmt.Sprintf("%s{%s} - time()", certNotAfter, chosen), "{{service}} {{instance}}"}), third, height),
-		l.place(graph("Refused connections", "Before a call could come over them, by the reason.", "cps",
-			query{fmt.Sprintf("sum by (service, reason) (rate(%s{%s}[$__rate_interval]))", connRefused, chosen), "{{service}} {{reason}}"}), third, height),
+		l.place(graph("Refused connections", "Before a call could come over them, by the reason; and calls that the transport refused before they began.", "cps",
+			query{fmt.Sprintf("sum by (service, reason) (rate(%s{%s}[$__rate_interval]))", connRefused, chosen), "{{service}} {{reason}}"},
+			query{fmt.Sprintf("sum by (service) (rate(%s{%s}[$__rate_interval]))", callsRefused, chosen), "{{service}} calls"}), third, height),
 	}
 }
 

@@ -5,6 +5,8 @@ package main
 const (
 	startedCalls = "grpc_server_started_total"
 	handledCalls = "grpc_server_handled_total"
+	callFaults   = "grpc_server_faults_total"
+	underWay     = "grpc_server_in_flight"
 	callSeconds  = "grpc_server_handling_seconds_bucket"
 	messagesIn   = "grpc_server_msg_received_total"
 	messagesOut  = "grpc_server_msg_sent_total"
@@ -24,6 +26,7 @@ const (
 	ready        = "concordat_ready"
 	certNotAfter = "concordat_certificate_not_after_seconds"
 	connRefused  = "concordat_connections_refused_total"
+	callsRefused = "concordat_calls_refused_early_total"
 	revHeard     = "concordat_revocations_heard_seconds"
 	cpuSeconds   = "process_cpu_seconds_total"
 	memoryBytes  = "process_resident_memory_bytes"
@@ -58,6 +61,8 @@ func metrics() []metric {
 	return []metric{
 		{startedCalls, calls(), "calls that have begun"},
 		{handledCalls, calls("grpc_code"), "calls that have ended, by their code"},
+		{callFaults, []string{"service", "grpc_service", "grpc_method", "reason"}, "calls that have ended with a fault, by its reason"},
+		{underWay, calls(), "calls under way"},
 		{callSeconds, calls("le"), "how long calls took, in seconds"},
 		{messagesIn, calls(), "messages that have come"},
 		{messagesOut, calls(), "messages that have gone out"},
@@ -77,6 +82,7 @@ func metrics() []metric {
 		{ready, []string{"service"}, "1 where every check of the service passes, 0 where one fails"},
 		{certNotAfter, []string{"service"}, "when the certificate in use ends, in seconds since 1970"},
 		{connRefused, []string{"service", "reason"}, "connections that were refused before a call could come over them"},
+		{callsRefused, []string{"service"}, "calls that the transport refused before they began"},
 		{revHeard, []string{"service"}, "when the feed of revoked access tokens last said something, in seconds since 1970; 0 for never"},
 		{cpuSeconds, nil, "processor time of the process, in seconds"},
 		{memoryBytes, nil, "memory of the process, in bytes"},
@@ -93,6 +99,8 @@ const (
 	// streamErrorCodes are those for streams. A stream ends with DeadlineExceeded at the end of its life and with
 	// Unavailable where its server stops: clients resume it, and neither is an error.
 	streamErrorCodes = "Unknown|Internal|DataLoss"
+	// tooMany are the reasons for which calls are turned away because there are too many.
+	tooMany = "RATE_LIMITED|OVERLOADED"
 	// ours leaves out health checks and reflection.
 	ours = `grpc_service!~"grpc[.].*"`
 	// jobs is what the scrape jobs of our processes are called.
