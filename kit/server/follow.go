@@ -11,15 +11,10 @@ import (
 // Draining returns a channel that is closed when the server begins to stop: a handler of a stream then finishes what it
 // has received and returns ErrDraining. Outside of a call it is never closed.
 func Draining(ctx context.Context) <-chan struct{} {
-	return drainOf(ctx).Done()
-}
-
-// drainOf returns the context that ends when the server begins to stop.
-func drainOf(ctx context.Context) context.Context {
 	if c := callFrom(ctx); c != nil {
-		return c.server.drain
+		return c.server.drain.Done()
 	}
-	return context.Background()
+	return nil
 }
 
 // ErrDraining: the server is stopping; go on elsewhere.
@@ -45,14 +40,15 @@ type Subscription[E any] interface {
 // subscription's own error. send gets nil for a bare point.
 //
 // A client that takes nothing holds up a send for as long as it likes: what is sent waits in its flow-control window, and 64 KiB
-// and a message in ours. So the call ends with the subscription: a send that waits then is given up, Follow returns why the
-// subscription was cut, with the point right after the last event that was sent, and the caller closes what is buffered. The
+// and a message in ours. So the call ends with the subscription, and when the server drains: a send that waits then is given up,
+// Follow returns why, with the point right after the last event that was sent, and the caller closes what is buffered. The
 // client finds all that was sent, and then the status.
 func Follow[E any](ctx context.Context, sub Subscription[E], send func(event *E, token string) error) error {
 	f := follower[E]{sub: sub, send: send}
 	if c := callFrom(ctx); c != nil && c.cancel != nil {
 		f.call = c
 		sub.OnCut(c.cancel)
+		defer context.AfterFunc(c.server.drain, func() { c.cancel(ErrDraining) })()
 	}
 	err := f.bare()
 	for err == nil {
@@ -131,16 +127,17 @@ var errQuiet = errors.New("quiet")
 
 // untilQuiet sends events until it returns errQuiet, after a Heartbeat without one, ErrDraining, or another error.
 func (f *follower[E]) untilQuiet(ctx context.Context) error {
-	drain := drainOf(ctx)
-	ctx, cancel := context.WithCancelCause(ctx)
+	waiting, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	quiet := time.AfterFunc(Heartbeat, func() { cancel(errQuiet) })
 	defer quiet.Stop()
-	defer context.AfterFunc(drain, func() { cancel(ErrDraining) })()
 	for {
-		event, token, err := f.sub.Next(ctx)
-		if err != nil && ctx.Err() != nil {
+		if ctx.Err() != nil { // though there may always be one more event
 			return context.Cause(ctx)
+		}
+		event, token, err := f.sub.Next(waiting)
+		if err != nil && waiting.Err() != nil {
+			return context.Cause(waiting)
 		}
 		if err != nil {
 			return err

@@ -119,15 +119,20 @@ func (w *wireSizes) HandleRPC(_ context.Context, s stats.RPCStats) {
 func TestAStreamThatNobodyReadsEndsWhenItIsCut(t *testing.T) {
 	tooSlow := fault.New(fault.ResourceExhausted, "CONSUMER_TOO_SLOW", "the consumer is too slow")
 	for name, row := range map[string]struct {
-		cut    func(*flood, *token.Verifier)
+		cut    func(*kittest.Harness, *flood, *token.Verifier)
 		code   codes.Code
 		reason string
 	}{
 		"because it does not keep up": {
-			func(f *flood, _ *token.Verifier) { f.overflow(tooSlow) }, codes.ResourceExhausted, "CONSUMER_TOO_SLOW",
+			func(_ *kittest.Harness, f *flood, _ *token.Verifier) { f.overflow(tooSlow) }, codes.ResourceExhausted, "CONSUMER_TOO_SLOW",
 		},
 		"because its caller may no longer": {
-			func(_ *flood, v *token.Verifier) { v.Revoke(token.Revocation{UserID: "u1", At: time.Now()}) }, codes.Unauthenticated, "TOKEN_REVOKED",
+			func(_ *kittest.Harness, _ *flood, v *token.Verifier) {
+				v.Revoke(token.Revocation{UserID: "u1", At: time.Now()})
+			}, codes.Unauthenticated, "TOKEN_REVOKED",
+		},
+		"because the server stops": {
+			func(h *kittest.Harness, _ *flood, _ *token.Verifier) { h.Begin() }, codes.Unavailable, "DRAINING",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -165,7 +170,7 @@ func TestAStreamThatNobodyReadsEndsWhenItIsCut(t *testing.T) {
 			if !wantText("0") {
 				t.FailNow()
 			}
-			row.cut(events, verifier)
+			row.cut(h, events, verifier)
 			select {
 			case <-returned:
 			case <-time.After(time.Minute):
@@ -174,6 +179,12 @@ func TestAStreamThatNobodyReadsEndsWhenItIsCut(t *testing.T) {
 			next := 1
 			for wantText(strconv.Itoa(next)) {
 				next++
+			}
+			if err := h.Stop(); err != nil {
+				t.Errorf("stop: %v", err)
+			}
+			if log := h.Log.String(); strings.Contains(log, "drain timed out") {
+				t.Error("the server has waited for it, and cut it")
 			}
 		})
 	}
