@@ -19,9 +19,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
-	"google.golang.org/protobuf/reflect/protoregistry"
 
-	policyv1 "github.com/concordat-dev/concordat/gen/go/policy/v1"
 	"github.com/concordat-dev/concordat/kit/fault"
 	"github.com/concordat-dev/concordat/kit/policy"
 	"github.com/concordat-dev/concordat/kit/telemetry"
@@ -147,10 +145,10 @@ func (s *Server) observeMethods(ours []protoreflect.ServiceDescriptor) error {
 	s.methods = make(map[string]observed, len(s.policies))
 	for full, p := range s.policies {
 		s.methods[full] = observed{p, s.telemetry.Method(telemetry.MethodConfig{
-			FullName: full, ClientStream: p.ClientStream, ServerStream: p.ServerStream, Framework: p.Framework, Reasons: reasonsOf(p.Package),
+			FullName: full, ClientStream: p.ClientStream, ServerStream: p.ServerStream, Framework: p.Framework, Reasons: telemetry.Reasons(p.Package),
 		})}
 	}
-	s.unknown = observed{nil, s.telemetry.Method(telemetry.MethodConfig{Framework: true, Reasons: reasonsOf("")})}
+	s.unknown = observed{nil, s.telemetry.Method(telemetry.MethodConfig{Framework: true, Reasons: telemetry.Reasons("")})}
 	s.digest = sync.OnceValues(func() (string, error) { return telemetry.ContractDigest(ours) })
 	return errors.Join(
 		s.telemetry.Contract(s.ContractDigest),
@@ -177,22 +175,4 @@ func (s *Server) ContractDigest() string {
 		return "unknown"
 	}
 	return d
-}
-
-// reasonsOf returns the reasons that a method of the package may answer with: those of its enum ErrorReason and those of
-// the path.
-func reasonsOf(pkg string) map[string]struct{} {
-	reasons := make(map[string]struct{})
-	add := func(e protoreflect.EnumDescriptor) {
-		for i := range e.Values().Len() {
-			reasons[strings.TrimPrefix(string(e.Values().Get(i).Name()), "ERROR_REASON_")] = struct{}{}
-		}
-	}
-	add(policyv1.ErrorReason(0).Descriptor())
-	if d, err := protoregistry.GlobalFiles.FindDescriptorByName(protoreflect.FullName(pkg + ".ErrorReason")); err == nil {
-		if e, ok := d.(protoreflect.EnumDescriptor); ok {
-			add(e)
-		}
-	}
-	return reasons
 }
