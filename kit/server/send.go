@@ -21,33 +21,36 @@ const headerBytes = 5
 // by itself, with CANCELLED, when a message that waits for the client is given up, and a call that is cut while its client takes
 // nothing would not say why, nor where to resume.
 type outgoing struct {
-	stream unsafe.Pointer
-	write  transportWrite
-	by     encoding.Compressor
+	stream  unsafe.Pointer
+	options unsafe.Pointer // none set
+	write   transportWrite
+	by      encoding.Compressor
 }
 
-// transportWrite is (*transport.ServerStream).Write. The type of its last parameter, which may be nil, has no name outside of grpc-go;
-// it stands for it as a pointer.
+// transportWrite is (*transport.ServerStream).Write, with pointers to what they are without their types: that of its options has no
+// name outside of grpc-go.
 type transportWrite = func(stream unsafe.Pointer, header []byte, data mem.BufferSlice, options unsafe.Pointer) error
 
 // errTransport: the transport's streams have no such Write any more.
 var errTransport = errors.New("grpc-go's transport has changed: docs/adr/0005")
 
-// writeOf returns the Write of the streams of a type. It looks at each of its parameters and results, because the compiler cannot.
-func writeOf(stream reflect.Type) (transportWrite, error) {
+// writeOf returns the Write of the streams of a type, and its options, of which none is set. It looks at each of the parameters and
+// results, because the compiler cannot.
+func writeOf(stream reflect.Type) (_ transportWrite, options unsafe.Pointer, _ error) {
 	write, ok := stream.MethodByName("Write")
 	if !ok || stream.Kind() != reflect.Pointer {
-		return nil, errTransport
+		return nil, nil, errTransport
 	}
 	has, wants := write.Type, reflect.TypeFor[transportWrite]()
 	if has.NumIn() != wants.NumIn() || has.NumOut() != wants.NumOut() || has.Out(0) != wants.Out(0) ||
 		has.In(1) != wants.In(1) || has.In(2) != wants.In(2) || has.In(3).Kind() != reflect.Pointer {
-		return nil, errTransport
+		return nil, nil, errTransport
 	}
-	// A function value is a pointer to its code's address, and a function is called in the same way whatever its pointers point to.
+	// A function value is a pointer to where the address of its code is, and a function is called in the same way whatever its
+	// pointers point to.
 	code := write.Func.UnsafePointer()
 	value := unsafe.Pointer(&code)
-	return *(*transportWrite)(unsafe.Pointer(&value)), nil
+	return *(*transportWrite)(unsafe.Pointer(&value)), reflect.New(has.In(3).Elem()).UnsafePointer(), nil
 }
 
 // newOutgoing returns where the stream of a call writes.
@@ -56,11 +59,11 @@ func newOutgoing(to grpc.ServerTransportStream) (*outgoing, error) {
 	if !ok {
 		return nil, errTransport
 	}
-	write, err := writeOf(reflect.TypeOf(to))
+	write, options, err := writeOf(reflect.TypeOf(to))
 	if err != nil {
 		return nil, err
 	}
-	o := &outgoing{stream: reflect.ValueOf(to).UnsafePointer(), write: write}
+	o := &outgoing{stream: reflect.ValueOf(to).UnsafePointer(), options: options, write: write}
 	if name := s.SendCompress(); name != "" && name != encoding.Identity {
 		o.by = encoding.GetCompressor(name)
 	}
@@ -81,15 +84,16 @@ func (o *outgoing) put(data mem.BufferSlice) error {
 	}
 	defer data.Free()
 	binary.BigEndian.PutUint32(header[1:], uint32(data.Len()))
-	return told(o.write(o.stream, header, data, nil))
+	return told(o.write(o.stream, header, data, o.options))
 }
 
 // share writes a message that goes to others as well, as put does.
 func (o *outgoing) share(m *encoded) error {
-	if o.by != nil {
-		return o.put(m.data())
+	framed, err := m.by(o.by)
+	if err != nil {
+		return err
 	}
-	return told(o.write(o.stream, nil, m.framed, nil))
+	return told(o.write(o.stream, nil, framed, o.options))
 }
 
 // told returns what an error of the transport's means.

@@ -212,14 +212,17 @@ func (s *serverStream) SendMsg(m any) error {
 	return nil
 }
 
-// pass gives a message to the transport, or to grpc-go where nothing holds up what is sent or what is in it cannot be seen.
+// pass gives a message to the transport, and to grpc-go where the call has but one answer, which nothing holds up, or where grpc-go
+// alone can read the message.
 func (s *serverStream) pass(m any) (err error) {
 	if _, prepared := m.(*grpc.PreparedMsg); prepared || !s.call.method.ServerStream {
 		return s.ServerStream.SendMsg(m)
 	}
 	if s.direct == nil {
 		if s.direct, err = newOutgoing(grpc.ServerTransportStreamFromContext(s.ServerStream.Context())); err != nil {
-			s.out.data.Free()
+			if f, ours := m.(*frame); ours {
+				f.data.Free()
+			}
 			return err
 		}
 	}

@@ -3,8 +3,10 @@ package server
 import (
 	"encoding/binary"
 	"fmt"
+	"sync"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/encoding"
 	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/proto"
 
@@ -15,6 +17,9 @@ import (
 type encoded struct {
 	message proto.Message
 	framed  mem.BufferSlice // the encoding behind its header, in one buffer that nobody has to free
+
+	mu     sync.Mutex
+	packed map[string]mem.BufferSlice // the same, compressed, by the name of how
 }
 
 // data returns the encoding alone.
@@ -24,6 +29,33 @@ func (e *encoded) data() mem.BufferSlice {
 
 // size returns the length of the encoding alone, in bytes.
 func (e *encoded) size() int { return e.framed.Len() - headerBytes }
+
+// by returns the message behind its header, compressed once for all whose streams compress in that way; nil is not at all.
+func (e *encoded) by(compressor encoding.Compressor) (mem.BufferSlice, error) {
+	if compressor == nil || e.size() == 0 {
+		return e.framed, nil
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if framed := e.packed[compressor.Name()]; framed != nil {
+		return framed, nil
+	}
+	packed, err := deflate(e.data(), compressor)
+	if err != nil {
+		return nil, err
+	}
+	defer packed.Free()
+	text := make([]byte, headerBytes+packed.Len())
+	text[0] = 1
+	binary.BigEndian.PutUint32(text[1:], uint32(packed.Len()))
+	packed.CopyTo(text[headerBytes:])
+	if e.packed == nil {
+		e.packed = make(map[string]mem.BufferSlice)
+	}
+	framed := mem.BufferSlice{mem.SliceBuffer(text)}
+	e.packed[compressor.Name()] = framed
+	return framed, nil
+}
 
 // encode encodes a message. It returns errTooLarge for one that is larger than a server sends.
 func encode(m proto.Message) (*encoded, error) {
@@ -36,7 +68,7 @@ func encode(m proto.Message) (*encoded, error) {
 		return nil, errTooLarge
 	}
 	binary.BigEndian.PutUint32(framed[1:], uint32(size))
-	return &encoded{m, mem.BufferSlice{mem.SliceBuffer(framed)}}, nil
+	return &encoded{message: m, framed: mem.BufferSlice{mem.SliceBuffer(framed)}}, nil
 }
 
 // sharer is a subscription whose events come to others too, as those of eventlog do.
