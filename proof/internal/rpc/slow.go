@@ -125,7 +125,7 @@ func (r *run) waits(p *process, conns []*load.Conn, request *load.Request) (w wa
 		p99     *time.Duration
 	}{{conns[:1], 1, &w.one}, {conns, someCallers, &w.some}} {
 		res, err := load.Closed(of.conns, request, of.callers, r.during)
-		if err = errors.Join(err, onlyOverloaded(res)); err != nil {
+		if err = errors.Join(err, res.Err()); err != nil {
 			return w, err
 		}
 		*of.p99 = res.Latency.Quantile(0.99)

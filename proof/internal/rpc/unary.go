@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"time"
 
-	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
 
 	usersv1 "github.com/concordat-dev/concordat/gen/go/users/v1"
@@ -34,7 +33,6 @@ type sample struct {
 	busy     float64       // share of the time in which the server had its processor
 	allocs   float64       // objects a call
 	logged   float64       // bytes a call
-	refused  float64       // calls for one that was served
 	many     time.Duration // 99th percentile of the time of a call with manyCallers
 	some     time.Duration // with someCallers
 }
@@ -146,7 +144,7 @@ func (r *run) round(ctx context.Context, c *contestant, request *load.Request, l
 		return s, err
 	}
 	many, err := load.Closed(conns, request, manyCallers, r.during)
-	if err = errors.Join(err, onlyOverloaded(many)); err != nil {
+	if err = errors.Join(err, many.Err()); err != nil {
 		return s, err
 	}
 	after, err := c.process.query(askUsage)
@@ -163,36 +161,20 @@ func (r *run) round(ctx context.Context, c *contestant, request *load.Request, l
 		return s, err
 	}
 	some, err := load.Closed(conns, request, someCallers, r.during)
-	if err = errors.Join(err, onlyOverloaded(some)); err != nil {
+	if err = errors.Join(err, some.Err()); err != nil {
 		return s, err
 	}
 	calls, cpu := float64(many.OK), (after.CPU - before.CPU).Seconds()
 	return sample{
 		rate: calls / cpu, rateSeen: many.Rate(), busy: busy(before, after),
 		allocs: float64(after.Mallocs-before.Mallocs) / calls, logged: float64(written.Size()) / calls,
-		refused: float64(many.Refused.Count()) / calls, many: many.Latency.Quantile(0.99), some: some.Latency.Quantile(0.99),
+		many: many.Latency.Quantile(0.99), some: some.Latency.Quantile(0.99),
 	}, nil
-}
-
-// onlyOverloaded returns an error where a call failed for another reason than that the server had too much to do: that may
-// be where somebody else uses its processor, and its price is the path's to pay, since only what was served counts.
-func onlyOverloaded(res *load.Result) error {
-	var overloaded uint64
-	for s, n := range res.Failed {
-		if s.Code != int(codes.ResourceExhausted) {
-			return res.Err()
-		}
-		overloaded += n
-	}
-	if overloaded > res.OK {
-		return res.Err()
-	}
-	return nil
 }
 
 func (r *run) printUnary(all []*contestant) {
 	rows := [][]string{{
-		"", "calls per s of processor", "× bare", "µs per call", "calls per s of clock", "busy", "refused", "objects per call", "logged B per call",
+		"", "calls per s of processor", "× bare", "µs per call", "calls per s of clock", "busy", "objects per call", "logged B per call",
 		fmt.Sprintf("p99 ms at %d", manyCallers), fmt.Sprintf("p99 ms at %d", someCallers), "GOGC",
 	}}
 	rate := func(s sample) float64 { return s.rate }
@@ -204,7 +186,6 @@ func (r *run) printUnary(all []*contestant) {
 			fmt.Sprintf("%.1f", 1e6/m(rate)),
 			fmt.Sprintf("%.0f", m(func(s sample) float64 { return s.rateSeen })),
 			fmt.Sprintf("%.0f %%", 100*m(func(s sample) float64 { return s.busy })),
-			fmt.Sprintf("%.2f %%", 100*m(func(s sample) float64 { return s.refused })),
 			fmt.Sprintf("%.1f", m(func(s sample) float64 { return s.allocs })),
 			fmt.Sprintf("%.0f", m(func(s sample) float64 { return s.logged })),
 			fmt.Sprintf("%.2f", m(func(s sample) float64 { return milliseconds(s.many) })),
