@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -116,6 +117,37 @@ func TestACallThatMayBeRepeatedIsNotSentWithoutItsKey(t *testing.T) {
 		t.Error("the stream goes on")
 	}
 	kittest.WantFault(t, s.RecvMsg(echo.Message("", "")), codes.InvalidArgument, "INVALID_REQUEST")
+}
+
+// foreign is a context that package context does not know: for each context below it that has not ended it keeps a goroutine.
+type foreign struct{ context.Context }
+
+func (foreign) Done() <-chan struct{} { return make(chan struct{}) }
+
+func TestAStreamWithKeysThatWentWellLeavesNothingBehind(t *testing.T) {
+	conn, _ := serve(t, echo.Handlers{Collect: func(s grpc.ServerStream) error {
+		for {
+			if err := s.RecvMsg(echo.Message("", "")); err == io.EOF {
+				return s.SendMsg(echo.Message("", ""))
+			} else if err != nil {
+				return err
+			}
+		}
+	}}, "echo")
+	s, err := conn.NewStream(foreign{t.Context()}, &grpc.StreamDesc{ClientStreams: true}, echo.Feed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(s.SendMsg(echo.Message("", "key")), s.CloseSend(), s.RecvMsg(echo.Message("", ""))); err != nil {
+		t.Fatal(err)
+	}
+	stacks := make([]byte, 1<<20)
+	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); runtime.Gosched() {
+		if !strings.Contains(string(stacks[:runtime.Stack(stacks, true)]), "propagateCancel") {
+			return
+		}
+	}
+	t.Error("a context of the call has not ended")
 }
 
 func TestACallHasWhatIsLeftOfTheCallThatItIsMadeFor(t *testing.T) {

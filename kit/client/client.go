@@ -169,7 +169,7 @@ func (c *caller) stream(ctx context.Context, desc *grpc.StreamDesc, conn *grpc.C
 		ctx, s.cancel = context.WithCancel(ctx)
 	}
 	opts = o.with(c.with(method, opts))
-	if o != nil {
+	if o != nil || s.keyed != nil {
 		opts = append(opts[:len(opts):len(opts)], grpc.OnFinish(s.finished))
 	}
 	// A service config's timeout would end a stream for good; its life is the server's to bound.

@@ -60,4 +60,5 @@ func (s *clientStream) finished(err error) {
 		err = *refused
 	}
 	s.observation.end(err)
+	s.cancel() // one whose answer is its last message has no RecvMsg that fails
 }
