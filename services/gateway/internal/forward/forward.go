@@ -22,7 +22,7 @@ import (
 )
 
 // Limits of the transport: those of the services (kit/server), but for the handshake, which may come from far away. How many
-// connections an address opens, and how many are in their handshake, nobody bounds here.
+// connections an address opens is the listener's to bound (server.Bounds), and how many are in their handshake nobody bounds here.
 const (
 	maxStreams        = 1000             // concurrent calls on one connection
 	maxHeaderBytes    = 16 << 10         // of one call, uncompressed
