@@ -20,6 +20,7 @@ type recorded struct {
 	before string // a copy of the directory from before
 	trace  string // the record
 	files  []string
+	loaded time.Time // when the load had ended
 }
 
 // place returns a store that is not there yet.
@@ -94,8 +95,9 @@ const lone = 8
 // loaded loads a service that is recorded, kills it when it has nothing to do any more, and returns the record.
 func (b *bench) loaded(ctx context.Context, w Workload, r *recorded, p *process) (*powercut.Recording, error) {
 	err := under(ctx, w, p, func(ctx context.Context) error { return sleep(ctx, b.recorded) })
-	for range lone { // the first takes its turn after what was in flight
-		err = errors.Join(err, w.Probe(ctx, p.conn))
+	r.loaded = time.Now()
+	for n := 0; n < lone && err == nil; n++ { // the first takes its turn after what was in flight
+		err = w.Probe(ctx, p.conn)
 	}
 	if err := errors.Join(err, p.kill()); err != nil {
 		return nil, err
@@ -139,7 +141,7 @@ func (b *bench) powerCuts(ctx context.Context) (all Audit, note string, err erro
 		return all, "", err
 	}
 	seen, err := b.unsynced(ctx, r, recording, w, &all)
-	return all, fmt.Sprintf("%d moments, some of them in the first start, each with all unsynced data lost and with some of it, torn; %d syncs, %.0f MB written; without its last sync %d lost", len(moments),
+	return all, fmt.Sprintf("%d moments, some of them in the first start, each with all unsynced data lost and with some of it, torn; %d syncs, %.0f MB written; %s", len(moments),
 		recording.Syncs(), float64(recording.Written())/1e6, seen), errors.Join(err, os.RemoveAll(r.dir))
 }
 
@@ -185,36 +187,43 @@ func windowsOf(recording *powercut.Recording, w Workload) (windows [][2]int) {
 }
 
 // unsynced checks the harness itself: it cuts the power at some of the windows, with the sync before undone. Each time what only that
-// has made durable must be seen as lost. It returns how much was.
-func (b *bench) unsynced(ctx context.Context, r *recorded, recording *powercut.Recording, w Workload, all *Audit) (lost int, err error) {
+// has made durable must be seen as lost. Every other one is under load, where there is such. It returns a note.
+func (b *bench) unsynced(ctx context.Context, r *recorded, recording *powercut.Recording, w Workload, all *Audit) (note string, err error) {
 	windows := windowsOf(recording, w)
 	if len(windows) == 0 {
 		all.wrong("nothing was acknowledged between two syncs: what is acknowledged is not what was synced")
-		return 0, nil
+		return "", nil
 	}
-	for range b.controls {
-		window := windows[b.random.IntN(len(windows))]
+	busy := slices.DeleteFunc(slices.Clone(windows), func(w [2]int) bool { return recording.Before(w[1]).After(r.loaded) })
+	lost, underLoad := 0, 0
+	for n := range b.controls {
+		from := windows
+		if n%2 == 0 && len(busy) > 0 {
+			from = busy
+			underLoad++
+		}
+		window := from[b.random.IntN(len(from))]
 		d, err := powercut.Load(r.before, b.service.Volatile)
 		if err != nil {
-			return lost, err
+			return "", err
 		}
 		if err := errors.Join(d.At(r.data).Play(recording, 0, window[0]), d.Play(recording, window[0]+1, window[1])); err != nil {
-			return lost, err
+			return "", err
 		}
 		s := store{data: filepath.Join(r.dir, "unsynced")}
 		if err := d.WriteTo(s.data, powercut.Lost, b.random); err != nil {
-			return lost, err
+			return "", err
 		}
 		a := b.reopen(ctx, s, w, recording.Before(window[1]), "without the last sync")
 		if a.Lost == 0 && ctx.Err() == nil {
-			return lost, fmt.Errorf("without the sync at event %d nothing is lost at event %d: the harness sees no loss of a single transaction: %v", window[0], window[1], a.Wrong)
+			return "", fmt.Errorf("without the sync at event %d nothing is lost at event %d: the harness sees no loss of a single transaction: %v", window[0], window[1], a.Wrong)
 		}
 		lost += a.Lost
 		if err := errors.Join(os.RemoveAll(s.data), ctx.Err()); err != nil {
-			return lost, err
+			return "", err
 		}
 	}
-	return lost, nil
+	return fmt.Sprintf("without its last sync, %d times, %d of them under load, %d lost", b.controls, underLoad, lost), nil
 }
 
 // cutAt cuts the power at the moments, which are sorted, both ways.
