@@ -51,7 +51,8 @@ func (s *serverStream) Context() context.Context { return s.call }
 var (
 	errTooLarge = fault.New(fault.ResourceExhausted, "MESSAGE_TOO_LARGE", "a message is larger than the server takes").
 			WithDomain(fault.Domain)
-	errMalformed = fault.New(fault.InvalidArgument, "MALFORMED_REQUEST", "the request cannot be decoded").WithDomain(fault.Domain)
+	errAnswerTooLarge = errTooLarge.WithText("the answer is larger than the server sends")
+	errMalformed      = fault.New(fault.InvalidArgument, "MALFORMED_REQUEST", "the request cannot be decoded").WithDomain(fault.Domain)
 )
 
 // await reads the one message of a client that does not stream.
@@ -188,7 +189,7 @@ func (s *serverStream) SendMsg(m any) error {
 		}
 		if data.Len() > maxMessageBytes {
 			data.Free()
-			return errTooLarge
+			return errAnswerTooLarge
 		}
 		s.call.sentBytes.Add(int64(data.Len()))
 		s.out.data = data

@@ -57,7 +57,7 @@ func (e *encoded) by(compressor encoding.Compressor) (mem.BufferSlice, error) {
 	return framed, nil
 }
 
-// encode encodes a message. It returns errTooLarge for one that is larger than a server sends.
+// encode encodes a message. It returns errAnswerTooLarge for one that is larger than a server sends.
 func encode(m proto.Message) (*encoded, error) {
 	framed, err := proto.MarshalOptions{}.MarshalAppend(make([]byte, headerBytes, headerBytes+proto.Size(m)), m)
 	if err != nil {
@@ -65,7 +65,7 @@ func encode(m proto.Message) (*encoded, error) {
 	}
 	size := len(framed) - headerBytes
 	if size > maxMessageBytes {
-		return nil, errTooLarge
+		return nil, errAnswerTooLarge
 	}
 	binary.BigEndian.PutUint32(framed[1:], uint32(size))
 	return &encoded{message: m, framed: mem.BufferSlice{mem.SliceBuffer(framed)}}, nil

@@ -149,6 +149,9 @@ func TestAnEventThatIsTooLargeToSendIsRefusedToEach(t *testing.T) {
 	conn := h.Anonymous()
 	for range 2 {
 		s := openStream(t, t.Context(), conn, echo.Watch, echo.Message("", ""))
-		kittest.WantFault(t, s.RecvMsg(echo.Message("", "")), codes.ResourceExhausted, "MESSAGE_TOO_LARGE")
+		f := kittest.WantFault(t, s.RecvMsg(echo.Message("", "")), codes.ResourceExhausted, "MESSAGE_TOO_LARGE")
+		if want := "the answer is larger than the server sends"; f.Text() != want {
+			t.Errorf("it says %q, want %q", f.Text(), want)
+		}
 	}
 }

@@ -82,7 +82,7 @@ const (
 	ErrorReason_ERROR_REASON_STORAGE_CLOSED ErrorReason = 25
 	// UNAVAILABLE: the service is closing its event log. Resume elsewhere, or later. Metadata: resume_token.
 	ErrorReason_ERROR_REASON_EVENT_LOG_STOPPED ErrorReason = 26
-	// RESOURCE_EXHAUSTED: a message is larger than the server, or the policy of the method, takes.
+	// RESOURCE_EXHAUSTED: a message is larger than the server, or the policy of the method, takes, or the answer than it sends.
 	ErrorReason_ERROR_REASON_MESSAGE_TOO_LARGE ErrorReason = 27
 	// UNIMPLEMENTED: there is no such method.
 	ErrorReason_ERROR_REASON_UNIMPLEMENTED ErrorReason = 28
