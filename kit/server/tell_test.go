@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"strconv"
@@ -128,6 +129,24 @@ func TestWhoWatchesSomethingElseGetsAMessageOfTheirOwn(t *testing.T) {
 func TestWhatIsSharedWithNobodyIsMadeForEach(t *testing.T) {
 	if _, made := watchers(t, 3, []*fanout.Memo{nil, nil}); made != 6 {
 		t.Errorf("messages were made %d times for 3 watchers of 2 events", made)
+	}
+}
+
+// A call that has one answer has it from grpc-go.
+func TestWhatIsToldMayBeTheOneAnswerOfACall(t *testing.T) {
+	shared := &alike{memos: []*fanout.Memo{{}}, at: 1}
+	h := kittest.Start(t, echo.Handlers{Collect: func(s grpc.ServerStream) error {
+		return server.Tell(s, shared, "token", func() proto.Message { return echo.Message("answer", "") })
+	}}.Register)
+	for range 2 {
+		s, err := h.Anonymous().NewStream(t.Context(), &grpc.StreamDesc{ClientStreams: true}, echo.Feed)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := echo.Message("", "")
+		if err := errors.Join(s.CloseSend(), s.RecvMsg(got)); err != nil || echo.TextOf(got) != "answer" {
+			t.Errorf("got %q, %v", echo.TextOf(got), err)
+		}
 	}
 }
 
