@@ -190,6 +190,31 @@ func TestAStreamThatNobodyReadsEndsWhenItIsCut(t *testing.T) {
 	}
 }
 
+// A send that is never held up, of events of which there is always one more, ends with the drain as well.
+func TestAStreamThatAlwaysHasAnEventEndsWithTheDrain(t *testing.T) {
+	events := &flood{}
+	h := kittest.Start(t, echo.Handlers{Watch: func(_ proto.Message, s grpc.ServerStream) error {
+		return server.Follow(s.Context(), events, func(e *int, token string) error {
+			if e != nil {
+				return nil
+			}
+			return s.SendMsg(echo.Message(token, ""))
+		})
+	}}.Register)
+	s := openStream(t, t.Context(), h.Anonymous(), echo.Watch, echo.Message("", ""))
+	if err := s.RecvMsg(echo.Message("", "")); err != nil {
+		t.Fatal(err)
+	}
+	h.Begin()
+	f := kittest.WantFault(t, s.RecvMsg(echo.Message("", "")), codes.Unavailable, "DRAINING")
+	if f.Metadata()["resume_token"] == "" {
+		t.Error("it does not say where to go on")
+	}
+	if err := h.Stop(); err != nil {
+		t.Errorf("stop: %v", err)
+	}
+}
+
 // TestAStreamGoesOnAfterTheEventThatItsEndWasToldBy has an event sent and then end the stream, which is cut for the same reason
 // meanwhile: the client has the event, and must not get it again.
 func TestAStreamGoesOnAfterTheEventThatItsEndWasToldBy(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"reflect"
+	"sync"
 	"testing"
 	"unsafe"
 
@@ -120,6 +121,23 @@ func TestAMessageThatManyGetAllocatesNothingForEach(t *testing.T) {
 			t.Errorf("%q and %q were written, want %q", to.header, got, row.want)
 		}
 	}
+	if compressor.times != 1 {
+		t.Errorf("it was compressed %d times", compressor.times)
+	}
+}
+
+func TestManyWhoGetAMessageAtOnceHaveItCompressedOnce(t *testing.T) {
+	m, err := encode(wrapperspb.String("text"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	compressor := &counted{}
+	var all sync.WaitGroup
+	for range 20 {
+		_, o := writer(t, compressor)
+		all.Go(func() { _ = o.share(m) })
+	}
+	all.Wait()
 	if compressor.times != 1 {
 		t.Errorf("it was compressed %d times", compressor.times)
 	}
